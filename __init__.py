@@ -1,0 +1,29 @@
+"""tamis: choose the documents of a raw corpus that a language model should be trained on.
+
+The public names are loaded when they are first used, so that ``import tamis`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pipelines.api import Run, load, run, sql
+    from .storage.lake import Lake
+
+__version__ = "0.1.0"
+__all__ = ["Lake", "Run", "__version__", "load", "run", "sql"]
+
+_HOME = {
+    "Lake": "tamis.storage.lake",
+    "Run": "tamis.pipelines.api",
+    "load": "tamis.pipelines.api",
+    "run": "tamis.pipelines.api",
+    "sql": "tamis.pipelines.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tamis' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
