@@ -1,0 +1,148 @@
+"""Where things lie in the lake, and how they get there.
+
+The lake is a folder; everything in it but `catalog.duckdb` and `tmp/` is immutable once published. Paths are made here and
+nowhere else, so that the layout is one page.
+"""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .errors import LakeError
+from .publish import publish_bytes, publish_json, publish_table
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake's folder, and the paths in it."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path | str, *, create: bool = False) -> "Lake":
+        """Open the lake at `root`, or make an empty one there.
+
+        Raises LakeError where there is none (and `create` is false), or one of another format version.
+        """
+        lake = cls(Path(root).resolve())
+        marker = lake.root / "lake.json"
+        if not marker.exists():
+            if not create:
+                raise LakeError(f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one')
+            if lake.root.exists() and any(lake.root.iterdir()):
+                raise LakeError(f'"{lake.root}" is not empty and no lake; name another folder under `lake:`')
+            lake.root.mkdir(parents=True, exist_ok=True)
+            publish_json(marker, {"format": FORMAT}, lake.scratch)
+        found = json.loads(marker.read_text()).get("format")
+        if found != FORMAT:
+            raise LakeError(f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it')
+        return lake
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what is being written."""
+        return self.root / "tmp"
+
+    @property
+    def catalog(self) -> Path:
+        """The DuckDB index."""
+        return self.root / "catalog.duckdb"
+
+    def corpus(self, name: str) -> Path:
+        """Folder of a corpus (a target set is one too, under `targets/`)."""
+        return self.root / "corpora" / name
+
+    def shard(self, corpus: str, digest: str) -> Path:
+        """Parquet file of a shard's documents."""
+        return self.corpus(corpus) / "shards" / f"{digest}.parquet"
+
+    def pack(self, corpus: str, key: str) -> Path:
+        """Record of the input files that were read together, and of the shards they made."""
+        return self.corpus(corpus) / "packs" / f"{key}.json"
+
+    def snapshot(self, corpus: str, snapshot: str) -> Path:
+        """Folder of a snapshot."""
+        return self.corpus(corpus) / "snapshots" / snapshot
+
+    def quarantine(self, corpus: str, key: str) -> Path:
+        """Parquet file of what could not be read in one pack."""
+        return self.root / "quarantine" / corpus / f"{key}.parquet"
+
+    def feature(self, key: str) -> Path:
+        """Folder of a feature's values."""
+        return self.root / "features" / key
+
+    def state(self, key: str) -> Path:
+        """Folder of a selector's summaries and fitted state."""
+        return self.root / "states" / key
+
+    def scores(self, key: str) -> Path:
+        """Folder of the scores of one fitted selector."""
+        return self.root / "scores" / key
+
+    def selection(self, key: str) -> Path:
+        """Folder of one step's result."""
+        return self.root / "selections" / key
+
+    def mixture(self, name: str, key: str) -> Path:
+        """Folder of one published mixture."""
+        return self.root / "mixtures" / name / key
+
+    def run(self, run_id: str) -> Path:
+        """Folder of one execution."""
+        return self.root / "runs" / run_id
+
+    def publish_json(self, target: Path, value: Any) -> None:
+        """Publish a manifest."""
+        publish_json(target, value, self.scratch)
+
+    def publish_bytes(self, target: Path, data: bytes) -> None:
+        """Publish a small file."""
+        publish_bytes(target, data, self.scratch)
+
+    def publish_table(self, target: Path, table: pa.Table) -> str:
+        """Publish a table; return the digest of its content."""
+        return publish_table(target, table, self.scratch)
+
+    def sweep_scratch(self) -> None:
+        """Remove what processes that are gone left in `tmp/`."""
+        for leftover in self.scratch.glob("*-*") if self.scratch.exists() else []:
+            pid = leftover.name.split("-", 1)[0]
+            if pid.isdigit() and not process_alive(int(pid)):
+                _remove(leftover)
+
+
+def read_json(path: Path) -> Any:
+    """Read a manifest. Raises LakeError that names a damaged one."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise LakeError(f'"{path}" cannot be read ({error}); `tamis verify` lists what is damaged') from error
+
+
+def process_alive(pid: int) -> bool:
+    """Say whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            for child in path.iterdir():
+                _remove(child)
+            path.rmdir()
+        else:
+            path.unlink()

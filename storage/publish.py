@@ -1,0 +1,82 @@
+"""The one way a file gets into the lake: temporary name, fsync, rename.
+
+A reader therefore sees a whole file or none, and `kill -9` leaves at most files under `tmp/`. Manifests are published last:
+a manifest exists, therefore what it names is complete. The two fsyncs cost some milliseconds a file, which shards of 128 MB hide.
+"""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .fingerprint import TableDigest
+
+DIGEST_FIELD = b"tamis.digest"
+
+
+@contextmanager
+def publishing(target: Path, scratch: Path) -> Iterator[Path]:
+    """Yield a temporary path; on leaving without an error, make it `target` atomically.
+
+    `scratch` is a folder on the same file system. On an error the temporary file is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(scratch, target.name)
+    try:
+        yield temporary
+        move_into_place(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_path(scratch: Path, name: str) -> Path:
+    """Return an unused path in `scratch` that names its process, so that a later one knows what is stale."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch / f"{os.getpid()}-{threading.get_ident()}-{uuid.uuid4().hex[:8]}-{name}"
+
+
+def move_into_place(temporary: Path, target: Path) -> None:
+    """Make a finished temporary file durable and give it its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync(temporary, os.O_RDWR)
+    temporary.replace(target)
+    _sync(target.parent, os.O_RDONLY)
+
+
+def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
+    """Publish a small file."""
+    with publishing(target, scratch) as temporary:
+        temporary.write_bytes(data)
+
+
+def publish_json(target: Path, value: Any, scratch: Path) -> None:
+    """Publish a manifest, indented and with sorted keys, so that two can be compared by eye."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    publish_bytes(target, (text + "\n").encode(), scratch)
+
+
+def publish_table(target: Path, table: pa.Table, scratch: Path) -> str:
+    """Publish a table as Parquet (zstd level 3) with the digest of its content in the footer; return that digest."""
+    digest = TableDigest(table.schema)
+    digest.update(table)
+    name = digest.hexdigest()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_FIELD: name.encode()})
+    with publishing(target, scratch) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+    return name
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

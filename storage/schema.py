@@ -1,0 +1,76 @@
+"""The Arrow schemas of everything that lies in the lake.
+
+They are declared, never guessed: a null in the first record of a file cannot drop or retype a column later. What is not
+`text`, `id` or `source` in a raw record is kept as `meta`, one JSON text, because its shape is the user's and differs from
+record to record.
+"""
+
+import pyarrow as pa
+
+#: What a reader yields: one row a document, ids still missing where the file has none.
+RECORD = pa.schema(
+    [
+        pa.field("doc_id", pa.string()),  # null: the file gives none
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string()),
+        pa.field("meta", pa.string()),  # JSON object, verbatim; null where there is none
+        pa.field("line", pa.int64()),  # counted from 1: line of a text format, row of Parquet; null: the file is the document
+        pa.field("repaired", pa.bool_(), nullable=False),  # lone surrogates were replaced by U+FFFD
+    ]
+)
+
+#: One row a document in a shard.
+DOCUMENT = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("doc_key", pa.uint64(), nullable=False),  # xxh3_64 of doc_id
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string()),
+        pa.field("meta", pa.string()),
+        pa.field("file", pa.string(), nullable=False),  # as the corpus's glob names it
+        pa.field("line", pa.int64()),
+        pa.field("n_bytes", pa.int64(), nullable=False),  # of the UTF-8 text
+        pa.field("text_hash", pa.binary(16), nullable=False),  # first 16 bytes of SHA-256 of the UTF-8 text
+        pa.field("repaired", pa.bool_(), nullable=False),
+    ]
+)
+
+#: What could not be read.
+QUARANTINE = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("line", pa.int64()),  # null: the file as a whole, or what follows the damage
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("raw", pa.binary(), nullable=False),  # first 4 KB
+    ]
+)
+
+#: Rows of a snapshot's shards that are not documents of the snapshot.
+EXCLUDED = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # repeated id | superseded file
+        pa.field("ref", pa.string()),  # file:line of the record that stays
+    ]
+)
+
+#: One row a document that entered a step.
+SELECTION = pa.schema(
+    [
+        pa.field("selection", pa.string(), nullable=False),  # key of the selection
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("doc_key", pa.uint64(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("rank", pa.int64()),  # counted from 1 in the order of the cut, within its group
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),  # why it was dropped; null where kept
+        pa.field("ref", pa.string()),  # the document that stands for it
+        pa.field("step", pa.string(), nullable=False),
+        pa.field("multiplicity", pa.int32(), nullable=False),
+    ]
+)

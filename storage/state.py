@@ -1,0 +1,61 @@
+"""Summaries and states of selectors on disk: one safetensors file each, never a pickle.
+
+A state is a frozen dataclass of NumPy arrays, numbers, strings, and mappings or tuples of these. Arrays become tensors;
+everything else is one JSON text in the file's metadata.
+"""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from .errors import LakeError
+from .lake import Lake
+
+T = TypeVar("T")
+
+
+def publish_state(lake: Lake, target: Path, state: Any) -> None:
+    """Publish a state or summary."""
+    tensors: dict[str, Any] = {}
+    plain = {f.name: _split(getattr(state, f.name), f.name, tensors) for f in fields(state)}
+    lake.publish_bytes(target, save(tensors, metadata={"tamis": json.dumps(plain, sort_keys=True)}))
+
+
+def load_state(path: Path, kind: type[T]) -> T:
+    """Return the state that `publish_state` wrote. Raises LakeError where the file is damaged."""
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is no dataclass")
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+            plain = json.loads(stored.metadata()["tamis"])
+    except Exception as error:  # the library raises its own type, OSError or KeyError
+        raise LakeError(f'"{path}" cannot be read ({error}); remove it, the next run makes it again') from error
+    return kind(**{f.name: _join(plain[f.name], tensors) for f in fields(kind)})
+
+
+def _split(value: Any, path: str, tensors: dict[str, Any]) -> Any:
+    """Move arrays into `tensors` and leave a reference in their place."""
+    if isinstance(value, np.ndarray):
+        tensors[path] = np.ascontiguousarray(value)
+        return {"tensor": path}
+    if isinstance(value, dict):
+        return {"map": {k: _split(v, f"{path}/{k}", tensors) for k, v in value.items()}}
+    if isinstance(value, (tuple, list)):
+        return {"tuple": [_split(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]}
+    return {"value": value.item() if isinstance(value, np.generic) else value}
+
+
+def _join(stored: Any, tensors: dict[str, Any]) -> Any:
+    if "tensor" in stored:
+        return tensors[stored["tensor"]]
+    if "map" in stored:
+        return {k: _join(v, tensors) for k, v in stored["map"].items()}
+    if "tuple" in stored:
+        return tuple(_join(v, tensors) for v in stored["tuple"])
+    return stored["value"]
