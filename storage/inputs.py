@@ -1,0 +1,124 @@
+"""What is to be read, and what reading hands back.
+
+Globs are expanded here and nowhere else. A file's size and modification time are taken when it is listed, so that a
+reader can tell later that somebody wrote to it meanwhile. Identity is the resolved path: a link and its target are one
+file.
+"""
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal, NamedTuple
+
+from .errors import ConfigError
+
+#: So much of what could not be read goes to quarantine.
+RAW_BYTES = 4096
+
+
+@dataclass(frozen=True, order=True)
+class InputFile:
+    """A raw file as it was when it was listed."""
+
+    name: str  # as shown to people and stored as origin: the path as the glob gives it
+    path: Path  # absolute
+    below: str  # POSIX path below the glob's fixed part; of a plain path, the file name
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How raw files become documents. Field names may be dotted: `meta.text` is `text` inside the object `meta`."""
+
+    text: str = "text"
+    id: str = "id"
+    source: str = "source"
+    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    file_id: Literal["path", "stem"] = "path"  # id of a one-document file: `below` without suffix, or the stem alone
+    batch_bytes: int = 8 << 20  # about so many bytes of text in a batch
+    max_record_bytes: int = 256 << 20  # a longer record costs itself
+
+
+class Record(NamedTuple):
+    """One document, in the order of the columns of `schema.RECORD`."""
+
+    doc_id: str | None
+    text: str
+    source: str | None
+    meta: str | None
+    line: int | None
+    repaired: bool
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """What could not be read, and why, in words for the person who can mend it."""
+
+    file: str
+    line: int | None  # counted from 1: line of JSON Lines, row of Parquet; null: the file as a whole
+    reason: str
+    raw: bytes  # the first 4 KB
+
+
+class RefusedError(Exception):
+    """A record that costs itself: the message is the reason. Never leaves the readers."""
+
+
+def list_inputs(patterns: Sequence[str], root: Path) -> list[InputFile]:
+    """List the regular files that the patterns match, each once, sorted by name.
+
+    A relative pattern starts at `root`; `**` goes into folders; names that begin with a dot must be asked for, as in a
+    shell. Of two patterns for one file the first counts. A path that exists is taken literally, whatever signs are in
+    it. Raises `ConfigError` for a pattern that matches no file.
+    """
+    found: dict[Path, InputFile] = {}
+    for pattern in patterns:
+        matches = sorted(_expand(pattern, root), key=lambda file: file.name)
+        if not matches:
+            raise ConfigError(_nothing_matches(pattern, root))
+        for file in matches:
+            found.setdefault(file.path.resolve(), file)
+    return sorted(found.values(), key=lambda file: file.name)
+
+
+def _expand(pattern: str, root: Path) -> Iterator[InputFile]:
+    names, fixed = [pattern], PurePath(pattern).parent
+    if not (root / pattern).exists():
+        names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        fixed = _fixed_part(pattern)
+    for name in names:
+        path = (root / name).absolute()
+        try:
+            status = path.stat()
+        except OSError:  # a link to nothing, or gone since
+            continue
+        if stat.S_ISREG(status.st_mode):
+            below = _printable(PurePath(name).relative_to(fixed).as_posix())
+            yield InputFile(_printable(name), path, below, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _fixed_part(pattern: str) -> PurePath:
+    """Return the folders before the first wildcard."""
+    parts = PurePath(pattern).parts
+    wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return PurePath(*parts[:wild])
+
+
+def _printable(name: str) -> str:
+    r"""Write bytes of a file name that are not UTF-8 as `\xNN`, because Arrow and JSON hold nothing else."""
+    if re.search("[\udc80-\udcff]", name):
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def _nothing_matches(pattern: str, root: Path) -> str:
+    if (root / pattern).is_dir():
+        inside = f"{pattern.rstrip('/')}/**/*"
+        return f'"{pattern}" is a folder, expected files: write "{inside}" for everything below it'
+    return f'"{pattern}" matches no file below {root}: check the path and the pattern'

@@ -1,0 +1,158 @@
+"""Raw files to batches of documents: the one door through which text comes into the lake.
+
+Content decides before names do: `PAR1` is Parquet, gzip and zstd are unpacked whatever the suffix says; only then does
+the suffix tell JSON Lines from files that are one document each. Nothing here raises for what a file holds: a record
+that cannot be read costs itself and comes as a `BadRecord`. Memory depends on `batch_bytes` and the longest record, not
+on the file.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from .inputs import RAW_BYTES, BadRecord, InputFile, ReadOptions, Record
+from .jsonl import json_lines, not_lines
+from .parquet_rows import MAGIC, parquet_rows
+from .schema import RECORD
+from .streams import HEAD_BYTES, DamagedError, decompressed, with_head
+
+__all__ = ["BadRecord", "ReadOptions", "read_records"]
+
+_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
+_JSON_LINES = {".jsonl", ".ndjson", ".json"}
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_NOT_UTF8 = "UTF-16 or UTF-32 (it begins with a byte order mark), expected UTF-8: convert it, for instance with iconv"
+_ROW_BYTES = 64  # what a document without text counts, so that a batch of them ends somewhere
+
+
+def read_records(file: InputFile, options: ReadOptions) -> Iterator[pa.RecordBatch | BadRecord]:
+    """Yield a file's documents in its order, as batches with the schema `RECORD`, and what could not be read.
+
+    `doc_id` is null where the file gives none. `line` counts from 1; it is null where the file is one document. A file
+    that is not what was listed, or does not stay so, ends with an entry "changed while being read": what it gave is
+    void.
+    """
+    try:
+        with file.path.open("rb", buffering=1 << 20) as handle:
+            if change := _change(file, os.fstat(handle.fileno())):
+                yield BadRecord(file.name, None, change, b"")
+                return
+            yield from _batches(_records(file, handle, options), options.batch_bytes)
+    except FileNotFoundError:
+        yield BadRecord(file.name, None, "vanished between listing and reading", b"")
+    except OSError as error:
+        yield BadRecord(file.name, None, f"cannot be read: {error.strerror or error}", b"")
+    else:
+        if change := _change_since(file):
+            yield BadRecord(file.name, None, change, b"")
+
+
+def _records(file: InputFile, handle: BinaryIO, options: ReadOptions) -> Iterator[Record | BadRecord]:
+    start = handle.read(RAW_BYTES)
+    handle.seek(0)
+    form = _form(file, start, options)
+    if not start:
+        return
+    if form == "parquet":
+        yield from parquet_rows(file.name, handle, options)
+        return
+    head, chunks = with_head(decompressed(handle))
+    if head.startswith(_BYTE_ORDER_MARKS):
+        yield BadRecord(file.name, None, _NOT_UTF8, head[:RAW_BYTES])
+    elif form == "text":
+        yield from _one_document(file, head, chunks, options)
+    elif reason := not_lines(head):
+        yield BadRecord(file.name, None, reason, head[:RAW_BYTES])
+    else:
+        yield from json_lines(file.name, chunks, options)
+
+
+def _form(file: InputFile, start: bytes, options: ReadOptions) -> str:
+    """Return parquet, jsonl or text."""
+    if options.format != "auto":
+        return options.format
+    path = PurePosixPath(file.path.name.lower())
+    if start.startswith(MAGIC) or path.suffix == ".parquet":
+        return "parquet"
+    if path.suffix in _COMPRESSED:
+        path = path.with_suffix("")
+    return "jsonl" if path.suffix in _JSON_LINES else "text"
+
+
+def _one_document(
+    file: InputFile, head: bytes, chunks: Iterator[bytes], options: ReadOptions
+) -> Iterator[Record | BadRecord]:
+    """Read a file that is one document. Of a damaged one nothing is kept: half a document is none."""
+    parts: list[bytes] = []
+    n_bytes = 0
+    try:
+        if b"\0" in head[:HEAD_BYTES]:
+            raise ValueError("binary data (NUL bytes), expected text in UTF-8")
+        for chunk in chunks:
+            parts.append(chunk)
+            n_bytes += len(chunk)
+            if n_bytes > options.max_record_bytes:
+                raise ValueError(f"the file is longer than max_record_bytes ({options.max_record_bytes:,})")
+        text = b"".join(parts).decode()
+    except UnicodeDecodeError as error:
+        yield BadRecord(file.name, None, f"invalid UTF-8 at byte {error.start}", head[:RAW_BYTES])
+    except (DamagedError, ValueError) as error:
+        yield BadRecord(file.name, None, str(error), head[:RAW_BYTES])
+    else:
+        if n_bytes:
+            yield Record(_file_id(file, options), text, None, None, None, False)
+
+
+def _file_id(file: InputFile, options: ReadOptions) -> str:
+    path = PurePosixPath(file.below)
+    if path.suffix.lower() in _COMPRESSED:
+        path = path.with_suffix("")
+    return path.stem if options.file_id == "stem" else path.with_suffix("").as_posix()
+
+
+def _batches(records: Iterator[Record | BadRecord], batch_bytes: int) -> Iterator[pa.RecordBatch | BadRecord]:
+    """Gather documents to batches of about `batch_bytes`; a longer one is its own batch. Bad records pass at once."""
+    rows: list[Record] = []
+    n_bytes = 0
+    for record in records:
+        if isinstance(record, BadRecord):
+            yield record
+            continue
+        size = _size(record)
+        if rows and n_bytes + size > batch_bytes:
+            yield _batch(rows)
+            rows, n_bytes = [], 0
+        rows.append(record)
+        n_bytes += size
+    if rows:
+        yield _batch(rows)
+
+
+def _size(record: Record) -> int:
+    text = record.text
+    n_bytes = len(text) if text.isascii() else len(text.encode())
+    return _ROW_BYTES + n_bytes + len(record.meta or "")
+
+
+def _batch(rows: list[Record]) -> pa.RecordBatch:
+    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), RECORD, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=RECORD)
+
+
+def _change(file: InputFile, status: os.stat_result) -> str | None:
+    """Say how a file differs from what was listed."""
+    if status.st_size != file.size:
+        return f"changed while being read: {file.size:,} bytes when it was listed, {status.st_size:,} now"
+    if status.st_mtime_ns != file.mtime_ns:
+        return "changed while being read: its modification time is not that of the listing"
+    return None
+
+
+def _change_since(file: InputFile) -> str | None:
+    try:
+        return _change(file, file.path.stat())
+    except OSError as error:
+        return f"changed while being read: it is gone ({error.strerror})"
