@@ -1,0 +1,194 @@
+"""The catalogue: DuckDB tables and views over everything in the lake, made again at will.
+
+In DuckDB one open reader blocks a writer and one writer all readers. So the file is never written in place: it is built
+beside and renamed over the old one, and whoever has that open keeps it. Small facts are tables; per-document data stays in
+Parquet and appears as views over explicit lists of files (a glob over 20,000 files would cost 2 s a query), typed and empty
+while there is nothing.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from .errors import LakeError
+from .lake import Lake, read_json
+from .publish import publishing
+from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
+from .snapshots import Snapshot, corpora, newest
+
+_DUCKDB_TYPES = {
+    pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.uint64(): "UBIGINT",
+    pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB", pa.binary(16): "BLOB",
+}  # fmt: skip
+
+_TOKENS = pa.schema([("row", pa.int64()), ("n_tokens", pa.int64())])
+
+_TABLES = {
+    "corpora": "corpus VARCHAR, kind VARCHAR, snapshot VARCHAR, records BIGINT, documents BIGINT, quarantined BIGINT, "
+    "excluded BIGINT, repaired BIGINT, files BIGINT, shards BIGINT, bytes BIGINT",
+    "files": "corpus VARCHAR, file VARCHAR, size BIGINT, sha256 VARCHAR, documents BIGINT, quarantined BIGINT, repaired BIGINT",
+    "shards": "corpus VARCHAR, shard VARCHAR, rows BIGINT, bytes BIGINT, path VARCHAR",
+    "features": "feature VARCHAR, key VARCHAR, version BIGINT, parameters VARCHAR, shards BIGINT",
+    "runs": "run VARCHAR, flow VARCHAR, status VARCHAR, exit_code INTEGER, started TIMESTAMPTZ, finished TIMESTAMPTZ, "
+    "corpus VARCHAR, snapshot VARCHAR, tokenizer VARCHAR, warnings VARCHAR[]",
+    "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, kept BIGINT, "
+    "tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, health VARCHAR, deciding BOOLEAN",
+    "mixtures": "mixture VARCHAR, key VARCHAR, run VARCHAR, format VARCHAR, documents BIGINT, tokens BIGINT, bytes BIGINT, "
+    "files BIGINT, path VARCHAR",
+}
+
+
+def build_catalog(lake: Lake) -> None:
+    """Build the catalogue from the manifests in the lake, and publish it whole."""
+    with publishing(lake.catalog, lake.scratch) as temporary:
+        with duckdb.connect(str(temporary)) as connection:
+            fill_catalog(connection, lake)
+        temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+
+
+def fill_catalog(connection: Any, lake: Lake) -> None:
+    """Create all tables and views on a connection."""
+    snapshots = [s for name in corpora(lake) if (s := newest(lake, name))]
+    runs = [read_json(p) for p in sorted((lake.root / "runs").glob("*/run.json"))]
+    for name, columns in _TABLES.items():
+        connection.execute(f"create table {name} ({columns})")
+    for name, rows in _rows(lake, snapshots, runs).items():
+        _insert(connection, name, rows)
+    _document_views(connection, lake, snapshots, runs)
+    _result_views(connection, lake)
+
+
+def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows through Arrow: row by row, a million files would take minutes."""
+    if rows:
+        columns = [pa.array(column) for column in zip(*rows, strict=True)]
+        connection.register("fresh", pa.table(columns, names=[str(i) for i in range(len(columns))]))
+        connection.execute(f"insert into {table} select * from fresh")
+        connection.unregister("fresh")
+
+
+def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
+    for s in snapshots:
+        c, name = s.counts, s.corpus
+        kind = "target" if name.startswith("targets/") else "pool"
+        counts = [c[k] for k in ("records", "documents", "quarantined", "excluded", "repaired", "files")]
+        rows["corpora"].append((name, kind, s.key, *counts, len(s.shards), sum(x.n_bytes for x in s.shards)))
+        rows["files"] += [(name, f.name, f.size, f.sha256, f.documents, f.quarantined, f.repaired) for f in s.files]
+        rows["shards"] += [(name, x.digest, x.rows, x.n_bytes, str(x.path)) for x in s.shards]
+    for path in sorted((lake.root / "features").glob("*/feature.json")):
+        f = read_json(path)
+        n_shards = sum(1 for p in path.parent.iterdir() if p.is_dir())
+        rows["features"].append((f["feature"], path.parent.name, f["version"], json.dumps(f["parameters"]), n_shards))
+    for r in runs:
+        rows["runs"].append((*(r[k] for k in ("run", "flow", "status", "exit_code", "started", "finished", "corpus", "snapshot",
+                                              "tokenizer", "warnings")),))  # fmt: skip
+        rows["steps"] += _step_rows(r)
+    for path in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
+        m = read_json(path)
+        rows["mixtures"].append((m["mixture"], m["key"], m["run"], m["format"], m["rows"], m["tokens"], m["bytes"],
+                                 len(m["files"]), str(path.parent)))  # fmt: skip
+    return rows
+
+
+def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:
+    columns = ("name", "kind", "selection", "entered", "kept", "tokens_entered", "tokens_kept", "bytes_kept")
+    last = len(run["steps"]) - 1
+    return [
+        (run["run"], i, *(s[c] for c in columns), json.dumps(s["reasons"]), json.dumps(s.get("health") or {}), i == last)
+        for i, s in enumerate(run["steps"])
+    ]
+
+
+def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> None:
+    """`documents` (without text, with the newest run's tokens), `text`, `excluded`, `quarantine`: of the newest snapshots."""
+    pools = [s for s in snapshots if not s.corpus.startswith("targets/")]
+    shards = [x for s in pools for x in s.shards]
+    tokens_key = next((r["tokens_key"] for r in reversed(runs) if r["tokens_key"]), None)
+    parts = _parquet(lake.feature(tokens_key).glob("*/*.parquet")) if tokens_key else []
+    excluded = [lake.snapshot(s.corpus, s.key) / "excluded.parquet" for s in pools]
+    _view(connection, "document_rows", [x.path for x in shards], DOCUMENT, _OF_ITS_SHARD)
+    _view(connection, "token_rows", parts, _TOKENS, _BELOW_ITS_SHARD)
+    _view(connection, "excluded", excluded, EXCLUDED)
+    connection.execute("""
+        create view live_rows as
+        select s.corpus, d.* from document_rows d join shards s on d.shard = s.shard
+        anti join excluded e on d.shard = e.shard and d.row = e.row""")
+    connection.execute("""
+        create view documents as
+        select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as file_sha256, l.line, l.repaired,
+               l.shard, l.row, l.doc_key, l.text_hash
+        from live_rows l left join token_rows t on l.shard = t.shard and l.row = t.row
+        left join files f on l.corpus = f.corpus and l.file = f.file""")
+    connection.execute("create view text as select corpus, doc_id, text, shard, row from live_rows")
+    packs = [(s.corpus, key) for s in snapshots for key in packs_of(lake, s)]
+    quarantined = [p for corpus, key in packs if (p := lake.quarantine(corpus, key)).exists()]
+    connection.execute("create table packs (corpus VARCHAR, pack VARCHAR)")
+    _insert(connection, "packs", packs)
+    _view(connection, "quarantine_rows", quarantined, QUARANTINE, _OF_ITS_PACK)
+    connection.execute("""
+        create view quarantine as
+        select p.corpus, q.file, q.line, q.reason, q.raw from quarantine_rows q join packs p on q.pack = p.pack
+        join files f on p.corpus = f.corpus and q.file = f.file""")
+
+
+def packs_of(lake: Lake, snapshot: Snapshot) -> list[str]:
+    """Return the keys of the packs that a snapshot's files were read in."""
+    found: list[str] = read_json(lake.snapshot(snapshot.corpus, snapshot.key) / "manifest.json")["packs"]
+    return found
+
+
+def _result_views(connection: Any, lake: Lake) -> None:
+    """`selection_steps` (a row a document, run and step), `selections` (the deciding one), `scores`."""
+    files = [p for m in sorted((lake.root / "selections").glob("*/manifest.json")) for p in _parquet(m.parent.glob("*.parquet"))]
+    _view(connection, "selection_rows", files, SELECTION)
+    connection.execute("""
+        create view selection_steps as
+        select s.run, s.position, s.deciding, r.* from selection_rows r join steps s on r.selection = s.selection""")
+    connection.execute("""
+        create view selections as
+        select * exclude (position, deciding) from selection_steps where deciding or not kept""")
+    connection.execute("""
+        create view scores as
+        select run, step, corpus, doc_id, score, rank, shard, row from selection_steps where score is not null""")
+
+
+def _parquet(paths: Iterable[Path]) -> list[Path]:
+    return sorted(p for p in paths if p.exists())
+
+
+def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, added: str = "") -> None:
+    """Create a view over files, with columns made of a file's name and position; typed and empty where there are none."""
+    columns = ", ".join(f.name for f in schema)
+    if files:
+        listed = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
+        source = f"read_parquet([{listed}], filename = true, file_row_number = true)"
+    else:
+        typed = ", ".join(f"null::{_DUCKDB_TYPES[f.type]} as {f.name}" for f in schema)
+        source = f"(select {typed}, null::VARCHAR as filename, null::BIGINT as file_row_number where false)"
+    connection.execute(f"create view {name} as select {added}{columns} from {source}")
+
+
+_OF_ITS_SHARD = "parse_filename(filename, true) as shard, file_row_number as row, "
+_BELOW_ITS_SHARD = "parse_path(filename)[-2] as shard, "
+_OF_ITS_PACK = "parse_filename(filename, true) as pack, "
+
+
+def connect(lake: Lake) -> Any:
+    """Open the catalogue for reading. Raises LakeError where there is none.
+
+    A lake that was moved gets its views in memory, because those in the file name the old place.
+    """
+    if not lake.catalog.exists():
+        raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')
+    connection = duckdb.connect(str(lake.catalog), read_only=True)
+    moved = connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [str(lake.root)]).fetchall()
+    if moved:
+        connection.close()
+        connection = duckdb.connect()
+        fill_catalog(connection, lake)
+    return connection

@@ -1,0 +1,176 @@
+"""From raw files to shards: what is read again, what is reused, what is accounted for.
+
+Files are read in *packs*: a large file alone, small ones together. A pack's record is published after its shards, so a run
+that was killed reads only the packs again that were in flight. A file whose size, mtime and inode are those of its record is
+trusted; any other is digested, and read only where its bytes are new.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from .errors import InputError
+from .fingerprint import file_sha256, fingerprint
+from .inputs import InputFile
+from .lake import Lake, read_json
+from .readers import BadRecord, ReadOptions, read_records
+from .schema import QUARANTINE
+from .shards import ROW_GROUP_BYTES, SHARD_BYTES, IdMaker, Shard, ShardWriter, Span
+
+READER_VERSION = 1
+SMALL_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How the files of one corpus are read."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    on_bad: Literal["quarantine", "fail"] = "quarantine"
+    shard_bytes: int = SHARD_BYTES
+    row_group_bytes: int = ROW_GROUP_BYTES
+
+    @property
+    def key(self) -> str:
+        """Name of everything that decides what a file's bytes become."""
+        recipe = {"version": READER_VERSION, **asdict(self)}
+        del recipe["on_bad"]
+        return fingerprint(recipe)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One input file as it was read, and what became of its records."""
+
+    name: str
+    below: str
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+    documents: int
+    quarantined: int
+    repaired: int
+    usable: bool = True
+    """False: it vanished, changed or could not be opened; its rows count for nothing and it is read again next time."""
+
+    def is_still(self, file: InputFile) -> bool:
+        """Say whether a listed file can be trusted to be this one without reading it."""
+        seen = (self.name, self.below, self.size, self.mtime_ns, self.inode)
+        return seen == (file.name, file.below, file.size, file.mtime_ns, file.inode)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Files that were read together and the shards that they made."""
+
+    key: str
+    reader: str
+    files: tuple[FileRecord, ...]
+    shards: tuple[Shard, ...]
+
+
+def plan_packs(files: Iterable[InputFile]) -> list[list[InputFile]]:
+    """Group files (sorted by name) into packs: small ones together up to one shard's worth, any other alone."""
+    packs: list[list[InputFile]] = []
+    small: list[InputFile] = []
+    for file in files:
+        if file.size >= SMALL_FILE_BYTES:
+            packs.append([file])
+            continue
+        if small and sum(f.size for f in small) + file.size > SHARD_BYTES // 2:
+            packs.append(small)
+            small = []
+        small.append(file)
+    return [*packs, small] if small else packs
+
+
+def read_pack(lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions) -> Pack:
+    """Read files into published shards and quarantine, publish the pack's record and return it.
+
+    Raises InputError at the first bad record where the options say `on_bad: fail`.
+    """
+    key = fingerprint([options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files]])
+    records: list[FileRecord] = []
+    bad: list[BadRecord] = []
+    with ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes) as writer:
+        for file in files:
+            record, complaints = _read_file(writer, file, options)
+            bad.extend(complaints)
+            records.append(record)
+        shards = writer.finish()
+    if bad:
+        lake.publish_table(lake.quarantine(corpus, key), _quarantine(bad))
+    pack = Pack(key, options.key, tuple(records), tuple(shards))
+    lake.publish_json(lake.pack(corpus, key), pack_json(pack))
+    return pack
+
+
+def _read_file(writer: ShardWriter, file: InputFile, options: IngestOptions) -> tuple[FileRecord, list[BadRecord]]:
+    """Send a file's documents to the writer; return its record and its bad records."""
+    ids, bad = IdMaker(file.below), list[BadRecord]()
+    documents = repaired = 0
+    try:
+        sha256 = file_sha256(file.path)
+    except OSError:
+        sha256 = ""  # the reader says what is wrong
+    for item in read_records(file, options.read):
+        if isinstance(item, BadRecord):
+            _refuse(item, options)
+            bad.append(item)
+            continue
+        documents += item.num_rows
+        repaired += int(pa.compute.sum(item.column("repaired")).as_py() or 0)
+        writer.add(file, item, ids)
+    usable = not any(_passing(b) for b in bad)
+    documents, repaired = (documents, repaired) if usable else (0, 0)
+    record = FileRecord(
+        **stat_of(file), sha256=sha256, documents=documents, quarantined=len(bad), repaired=repaired, usable=usable
+    )
+    return record, bad
+
+
+def stat_of(file: InputFile) -> dict[str, Any]:
+    """Return what identifies a listed file without reading it."""
+    return {"name": file.name, "below": file.below, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
+
+
+def _refuse(bad: BadRecord, options: IngestOptions) -> None:
+    if options.on_bad == "fail":
+        place = bad.file if bad.line is None else f"{bad.file} line {bad.line:,}"
+        raise InputError(f"{place}: {bad.reason}. Fix the file, or set `on_bad: quarantine` to put such records aside.")
+
+
+def _passing(bad: BadRecord) -> bool:
+    """Say whether the reason may be gone at the next reading."""
+    return bad.line is None and bad.reason.startswith(("changed while", "vanished", "cannot be read"))
+
+
+def _quarantine(bad: list[BadRecord]) -> pa.Table:
+    columns: list[Any] = [[b.file for b in bad], [b.line for b in bad], [b.reason for b in bad], [b.raw for b in bad]]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, QUARANTINE, strict=True)], schema=QUARANTINE)
+
+
+def pack_json(pack: Pack) -> dict[str, Any]:
+    """Return a pack as JSON types."""
+    shards = [{k: v for k, v in asdict(s).items() if k != "path"} for s in pack.shards]
+    return {**asdict(pack), "shards": shards}
+
+
+def load_packs(lake: Lake, corpus: str, reader: str) -> Iterator[Pack]:
+    """Yield the packs that were read with the options named `reader`."""
+    for path in sorted((lake.corpus(corpus) / "packs").glob("*.json")):
+        found = read_json(path)
+        if found["reader"] == reader:
+            files = tuple(FileRecord(**f) for f in found["files"])
+            yield Pack(found["key"], reader, files, load_shards(lake, corpus, found["shards"]))
+
+
+def load_shards(lake: Lake, corpus: str, found: list[dict[str, Any]]) -> tuple[Shard, ...]:
+    """Return shards from their JSON form."""
+    return tuple(
+        Shard(s["digest"], s["rows"], s["n_bytes"], tuple(Span(**p) for p in s["spans"]), lake.shard(corpus, s["digest"]))
+        for s in found
+    )

@@ -1,0 +1,253 @@
+"""Shards: the documents of a corpus in Parquet, and the only code that reads or writes them.
+
+A shard holds at most 128 MB of text in row groups of at most 8 MB; a row group is what one thread holds at a time, so memory
+is row group x workers whatever the corpus. Shards are named by their content, so an unchanged file makes the same shards again.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from .fingerprint import TableDigest
+from .inputs import InputFile
+from .lake import Lake
+from .publish import move_into_place, temporary_path
+from .schema import DOCUMENT
+
+SHARD_BYTES = 128 << 20
+ROW_GROUP_BYTES = 8 << 20
+
+Mask = npt.NDArray[np.bool_]
+DIGESTED = pa.schema([f for f in DOCUMENT if f.name != "text"])  # text_hash stands for the text
+
+
+@dataclass(frozen=True)
+class Span:
+    """The rows of one shard that come from one input file."""
+
+    file: str
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One published shard: `rows` documents, `n_bytes` bytes of text, where its rows came from."""
+
+    digest: str
+    rows: int
+    n_bytes: int
+    spans: tuple[Span, ...]
+    path: Path = field(compare=False, repr=False)
+
+    @cached_property
+    def row_groups(self) -> tuple[tuple[int, int], ...]:
+        """First row and number of rows of each row group."""
+        meta = pq.read_metadata(self.path)
+        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        return tuple((int(start), size) for start, size in zip(starts[:-1], sizes, strict=True))
+
+    def read_group(self, group: int, columns: Sequence[str]) -> pa.RecordBatch:
+        """Return the named columns of one row group, in row order."""
+        with pq.ParquetFile(self.path, pre_buffer=False) as parquet:
+            table = parquet.read_row_group(group, columns=list(columns), use_threads=False)
+        return as_batch(table, table.schema)
+
+    def read_column(self, column: str) -> pa.Array:
+        """Return one (small) column of the whole shard."""
+        return pq.read_table(self.path, columns=[column], use_threads=False).column(0).combine_chunks()
+
+
+def as_batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a table as one record batch, also where it has no rows."""
+    arrays = [c.combine_chunks() if c.num_chunks != 1 else c.chunk(0) for c in table.columns]
+    arrays = [a.chunk(0) if isinstance(a, pa.ChunkedArray) else a for a in arrays]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def text_hashes(text: pa.Array) -> list[bytes]:
+    """Return for each text the first 16 bytes of the SHA-256 of its UTF-8 form."""
+    if len(text) == 0:
+        return []
+    offsets = np.frombuffer(text.buffers()[1], dtype=np.int64)[text.offset : text.offset + len(text) + 1].tolist()
+    data = memoryview(text.buffers()[2] or b"")
+    return [hashlib.sha256(data[start:stop]).digest()[:16] for start, stop in pairwise(offsets)]
+
+
+class ShardWriter:
+    """Write the documents of one pack of files as shards; a context manager.
+
+    Nothing is visible before `finish`: a file that turns out to have changed while it was read can still be given up.
+    """
+
+    def __init__(self, lake: Lake, corpus: str, shard_bytes: int, row_group_bytes: int) -> None:
+        self._lake, self._corpus = lake, corpus
+        self._shard_bytes, self._row_group_bytes = shard_bytes, row_group_bytes
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+        self._open: _OpenShard | None = None
+        self._closed: list[_OpenShard] = []
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for shard in [*self._closed, *([self._open] if self._open else [])]:
+            shard.discard()
+
+    def add(self, file: InputFile, records: pa.RecordBatch, ids: "IdMaker") -> None:
+        """Add the next records (schema RECORD) of a file; `ids` is that file's own."""
+        batch = _documents(file, records, ids)
+        sizes = batch.column("n_bytes").to_numpy()
+        for start, stop in _slices(sizes, self._row_group_bytes):
+            piece = batch.slice(start, stop - start)
+            n_bytes = int(sizes[start:stop].sum())
+            if self._pending and self._pending_bytes + n_bytes > self._row_group_bytes:
+                self._flush()
+            self._pending.append(piece)
+            self._pending_bytes += n_bytes
+
+    def finish(self) -> list[Shard]:
+        """Publish all shards and return them in row order."""
+        self._flush()
+        self._roll()
+        shards = [closed.publish(self._lake, self._corpus) for closed in self._closed]
+        self._closed = []
+        return shards
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        if self._open and self._open.n_bytes and self._open.n_bytes + self._pending_bytes > self._shard_bytes:
+            self._roll()
+        if self._open is None:
+            self._open = _OpenShard(temporary_path(self._lake.scratch, "shard.parquet"))
+        self._open.write(self._pending, self._pending_bytes)
+        self._pending, self._pending_bytes = [], 0
+
+    def _roll(self) -> None:
+        if self._open:
+            self._open.close()
+            self._closed.append(self._open)
+            self._open = None
+
+
+class _OpenShard:
+    """A shard that is being written: the file, its digest so far, the files it holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.n_bytes = self.rows = 0
+        self._digest = TableDigest(DIGESTED)
+        self._spans: list[Span] = []
+        self._writer = pq.ParquetWriter(path, DOCUMENT, compression="zstd", compression_level=3)
+
+    def write(self, batches: list[pa.RecordBatch], n_bytes: int) -> None:
+        """Write one row group."""
+        table = pa.Table.from_batches(batches, DOCUMENT)
+        self._digest.update(table.drop_columns("text"))
+        for batch in batches:
+            self._extend(batch.column("file")[0].as_py(), batch.num_rows)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self.n_bytes += n_bytes
+
+    def _extend(self, file: str, rows: int) -> None:
+        if self._spans and self._spans[-1].file == file:
+            last = self._spans.pop()
+            self._spans.append(Span(file, last.start, last.rows + rows))
+        else:
+            self._spans.append(Span(file, self.rows, rows))
+        self.rows += rows
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def discard(self) -> None:
+        self._writer.close()
+        self.path.unlink(missing_ok=True)
+
+    def publish(self, lake: Lake, corpus: str) -> Shard:
+        digest = self._digest.hexdigest()
+        target = lake.shard(corpus, digest)
+        move_into_place(self.path, target)
+        return Shard(digest, self.rows, self.n_bytes, tuple(self._spans), target)
+
+
+class IdMaker:
+    """Make ids for the records of one file that have none: hash(path below the glob, text), `-n` for the n-th copy.
+
+    The copies are counted over 64-bit prefixes kept in sorted runs: 8 bytes a record, so a file of 10^8 records needs 0.8 GB.
+    """
+
+    def __init__(self, below: str) -> None:
+        self._below = below.encode()
+        self._runs: list[npt.NDArray[np.uint64]] = []
+        self._fresh: set[int] = set()
+        self._copies: dict[int, int] = {}
+
+    def make(self, text_hash: bytes) -> str:
+        """Return the id of the next record without one."""
+        name = hashlib.blake2b(self._below + b"\0" + text_hash, digest_size=16).hexdigest()
+        key = int(name[:16], 16)
+        if key not in self._fresh and not any(_contains(run, key) for run in self._runs):
+            self._fresh.add(key)
+            if len(self._fresh) >= 1 << 16:
+                self._spill()
+            return name
+        self._copies[key] = self._copies.get(key, 0) + 1
+        return f"{name}-{self._copies[key]}"
+
+    def _spill(self) -> None:
+        run = np.array(sorted(self._fresh), dtype=np.uint64)
+        self._fresh = set()
+        while self._runs and self._runs[-1].size <= run.size:
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        self._runs.append(run)
+
+
+def _contains(run: npt.NDArray[np.uint64], key: int) -> bool:
+    place = int(np.searchsorted(run, np.uint64(key)))
+    return place < run.size and int(run[place]) == key
+
+
+def _documents(file: InputFile, records: pa.RecordBatch, ids: IdMaker) -> pa.RecordBatch:
+    """Return records as documents: with id, key, hash, size and origin."""
+    text = records.column("text")
+    hashes = text_hashes(text)
+    given = records.column("doc_id").to_pylist()
+    doc_ids = [ids.make(h) if d is None else d for d, h in zip(given, hashes, strict=True)]
+    columns = {
+        "doc_id": pa.array(doc_ids, pa.string()),
+        "doc_key": pa.array([doc_key(d) for d in doc_ids], pa.uint64()),
+        "file": pa.array([file.name] * records.num_rows, pa.string()),
+        "n_bytes": pc.binary_length(text).cast(pa.int64()),
+        "text_hash": pa.array(hashes, pa.binary(16)),
+    }
+    arrays = [columns[f.name] if f.name in columns else records.column(f.name) for f in DOCUMENT]
+    return pa.RecordBatch.from_arrays(arrays, schema=DOCUMENT)
+
+
+def doc_key(doc_id: str) -> int:
+    """Return the 64-bit key of a document id: xxh3_64 of its UTF-8 form."""
+    return xxhash.xxh3_64_intdigest(doc_id.encode())
+
+
+def _slices(sizes: npt.NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
+    """Cut a batch so that no piece of several rows exceeds `limit` bytes."""
+    start, ends = 0, np.cumsum(sizes)
+    while start < sizes.size:
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        yield start, stop
+        start = stop

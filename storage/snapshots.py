@@ -1,0 +1,236 @@
+"""Snapshots: what a corpus was when a run saw it, as a list of shards.
+
+A snapshot never copies: a changed file makes new shards, its old rows are listed in `excluded.parquet`, and so are records
+whose id another record has (the one with the smallest content stays, whatever the order of files). That check is one
+out-of-core query a snapshot.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .errors import LakeError
+from .fingerprint import TableDigest, file_sha256, fingerprint
+from .ingest import FileRecord, IngestOptions, Pack, load_packs, load_shards, stat_of
+from .inputs import InputFile
+from .lake import Lake, read_json
+from .publish import temporary_path
+from .schema import EXCLUDED
+from .shards import Mask, Shard
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A corpus at one time: its shards, its files, and what became of every record."""
+
+    lake: Lake
+    corpus: str
+    key: str
+    reader: str
+    """Name of the options that its files were read with."""
+    shards: tuple[Shard, ...]
+    files: tuple[FileRecord, ...]
+    counts: Mapping[str, int]
+    """records = documents + quarantined + excluded, and `repaired` documents, `superseded` rows of no file any more."""
+
+    @cached_property
+    def _excluded(self) -> dict[str, Any]:
+        table = pq.read_table(self.lake.snapshot(self.corpus, self.key) / "excluded.parquet", columns=["shard", "row"])
+        groups = table.group_by("shard").aggregate([("row", "list")]).to_pydict()
+        return {s: np.asarray(r, dtype=np.int64) for s, r in zip(groups["shard"], groups["row_list"], strict=True)}
+
+    def mask(self, shard: Shard) -> Mask:
+        """Say which rows of a shard are documents of this snapshot."""
+        mask = np.ones(shard.rows, dtype=np.bool_)
+        if shard.digest in self._excluded:
+            mask[self._excluded[shard.digest]] = False
+        return mask
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """Which listed files are known, and which have to be read."""
+
+    reused: tuple[tuple[FileRecord, Pack], ...]
+    unread: tuple[InputFile, ...]
+
+
+def plan_reading(lake: Lake, corpus: str, files: Sequence[InputFile], options: IngestOptions) -> ReadingPlan:
+    """Match listed files with what was read before; digest those whose size, mtime or inode moved."""
+    known: dict[str, list[tuple[FileRecord, Pack]]] = {}
+    for pack in load_packs(lake, corpus, options.key):
+        for record in pack.files:
+            if record.usable:
+                known.setdefault(record.name, []).append((record, pack))
+    last = newest(lake, corpus)
+    latest = {f.name: f for f in last.files} if last else {}
+    reused, unread = [], []
+    for file in files:
+        found = _match(file, known.get(file.name, []), latest.get(file.name))
+        if found:
+            reused.append(found)
+        else:
+            unread.append(file)
+    return ReadingPlan(tuple(reused), tuple(unread))
+
+
+def _match(
+    file: InputFile, candidates: list[tuple[FileRecord, Pack]], latest: FileRecord | None
+) -> tuple[FileRecord, Pack] | None:
+    """Find the record of a file that has not changed, trusting its stat before reading its bytes."""
+    for record, pack in candidates:
+        if record.is_still(file):
+            return record, pack
+    if latest and latest.is_still(file):
+        return next(((latest, p) for r, p in candidates if r.sha256 == latest.sha256), None)
+    if not any(record.below == file.below and record.size == file.size for record, _ in candidates):
+        return None
+    sha256 = file_sha256(file.path)
+    same = ((r, p) for r, p in candidates if r.below == file.below and r.sha256 == sha256)
+    return next(((replace(r, **stat_of(file)), p) for r, p in same), None)
+
+
+def commit_snapshot(
+    lake: Lake, corpus: str, files: Iterable[tuple[FileRecord, Pack]], options: IngestOptions
+) -> Snapshot:
+    """Publish the snapshot that consists of these files; the same files give the same snapshot."""
+    live = sorted(files, key=lambda pair: pair[0].name)
+    packs = {pack.key: pack for _, pack in live}
+    spans = {(pack.key, record.name) for record, pack in live if record.usable}
+    shards = {s.digest: s for pack in packs.values() for s in pack.shards}
+    ordered = sorted(shards.values(), key=lambda s: (s.spans[0].file, s.spans[0].start, s.digest))
+    ordered = _in_file_order(ordered, packs.values())
+    dead = [(s, p.start, p.rows) for pack in packs.values() for s in pack.shards for p in s.spans
+            if (pack.key, p.file) not in spans]  # fmt: skip
+    excluded = _superseded(dead, ordered)
+    n_superseded = excluded.num_rows
+    repeated = _repeated_ids(lake, ordered, excluded)
+    excluded = pa.concat_tables([excluded, repeated]).combine_chunks()
+    records = [record for record, _ in live]
+    counts = _counts(records, repeated.num_rows, n_superseded)
+    digest = TableDigest(EXCLUDED)
+    digest.update(excluded)
+    key = fingerprint([[s.digest for s in ordered], digest.hexdigest()])
+    snapshot = Snapshot(lake, corpus, key, options.key, tuple(ordered), tuple(records), counts)
+    lake.publish_table(lake.snapshot(corpus, key) / "excluded.parquet", excluded)
+    lake.publish_json(lake.snapshot(corpus, key) / "manifest.json", _manifest(snapshot, sorted(packs)))
+    lake.publish_json(lake.corpus(corpus) / "newest.json", {"snapshot": key})
+    return snapshot
+
+
+def _in_file_order(shards: list[Shard], packs: Iterable[Pack]) -> list[Shard]:
+    """Keep the shards of one pack in the order of their rows: a large file's shards all start with the same file."""
+    place = {s.digest: i for pack in packs for i, s in enumerate(pack.shards)}
+    return sorted(shards, key=lambda s: (s.spans[0].file, place[s.digest], s.digest))
+
+
+def _counts(files: list[FileRecord], repeated: int, superseded: int) -> dict[str, int]:
+    rows = sum(f.documents for f in files)
+    quarantined = sum(f.quarantined for f in files)
+    return {
+        "records": rows + quarantined,
+        "documents": rows - repeated,
+        "quarantined": quarantined,
+        "excluded": repeated,
+        "superseded": superseded,
+        "repaired": sum(f.repaired for f in files),
+        "files": len(files),
+    }
+
+
+def _manifest(snapshot: Snapshot, packs: list[str]) -> dict[str, Any]:
+    shards = [{k: v for k, v in asdict(s).items() if k != "path"} for s in snapshot.shards]
+    return {
+        "corpus": snapshot.corpus,
+        "snapshot": snapshot.key,
+        "reader": snapshot.reader,
+        "packs": packs,
+        "shards": shards,
+        "files": [asdict(f) for f in snapshot.files],
+        "counts": dict(snapshot.counts),
+    }
+
+
+def load_snapshot(lake: Lake, corpus: str, key: str) -> Snapshot:
+    """Return a published snapshot. Raises LakeError where it is damaged or missing."""
+    found = read_json(lake.snapshot(corpus, key) / "manifest.json")
+    files = tuple(FileRecord(**f) for f in found["files"])
+    shards = load_shards(lake, corpus, found["shards"])
+    return Snapshot(lake, corpus, key, found["reader"], shards, files, found["counts"])
+
+
+def newest(lake: Lake, corpus: str) -> Snapshot | None:
+    """Return the snapshot that was committed last, or None before the first."""
+    pointer = lake.corpus(corpus) / "newest.json"
+    return load_snapshot(lake, corpus, read_json(pointer)["snapshot"]) if pointer.exists() else None
+
+
+def corpora(lake: Lake) -> list[str]:
+    """Return the names of all corpora and targets that have a snapshot."""
+    root = lake.root / "corpora"
+    return sorted(p.parent.relative_to(root).as_posix() for p in root.glob("**/newest.json"))
+
+
+def _superseded(dead: list[tuple[Shard, int, int]], shards: list[Shard]) -> pa.Table:
+    """List the rows of files that are gone, or were read again since."""
+    kept = {s.digest for s in shards}
+    tables = []
+    for shard, start, rows in dead:
+        if shard.digest in kept:
+            ids = shard.read_column("doc_id").slice(start, rows)
+            row = pa.array(range(start, start + rows), pa.int64())
+            tables.append(_exclusions([shard.digest] * rows, row, ids, "superseded file", [None] * rows))
+    return pa.concat_tables([EXCLUDED.empty_table(), *tables])
+
+
+def _exclusions(shard: Any, row: Any, doc_id: Any, reason: str, ref: Any) -> pa.Table:
+    columns = [shard, row, doc_id, [reason] * len(row), ref]
+    arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, EXCLUDED, strict=True)]
+    return pa.table(arrays, schema=EXCLUDED)
+
+
+_REPEATED = """
+with rows as (
+    select parse_filename(filename, true) as shard, file_row_number as row, doc_id, text_hash, source, meta, file, line
+    from read_parquet($files, filename = true, file_row_number = true)
+    where doc_key in (select doc_key from read_parquet($files) group by doc_key having count(*) > 1)
+), live as (
+    select * from rows anti join superseded using (shard, row)
+), ordered as (
+    select *, row_number() over same as place,
+           first_value(file || coalesce(':' || line, '')) over same as stays
+    from live window same as (partition by doc_id order by text_hash, source, meta, file, line, shard, row)
+)
+select shard, row, doc_id, stays from ordered where place > 1 order by shard, row
+"""
+
+
+def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> pa.Table:
+    """List every record whose id belongs to another record, with a bounded memory."""
+    if not shards:
+        return EXCLUDED.empty_table()
+    spill = temporary_path(lake.scratch, "spill")
+    try:
+        with duckdb.connect(config={"memory_limit": "512MB", "temp_directory": str(spill), "threads": 2}) as connection:
+            connection.register("superseded", superseded.select(["shard", "row"]))
+            found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()
+    except duckdb.Error as error:
+        raise LakeError(f"the shards cannot be searched for repeated ids: {error}; `tamis verify` names damage") from error
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+    columns = [found.column(c).combine_chunks() for c in ("shard", "row", "doc_id", "stays")]
+    shard, row, doc_id, stays = (pc.cast(c, f) for c, f in zip(columns, _TYPES, strict=True))
+    return _exclusions(shard, row, doc_id, "repeated id", stays)
+
+
+_TYPES = (pa.string(), pa.int64(), pa.string(), pa.string())
+
+

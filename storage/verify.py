@@ -1,0 +1,110 @@
+"""Read every artefact again and compare it with its name: what is damaged, and what repairs it.
+
+Everything but runs and the catalogue is named by its content or carries its digest, so damage of a single bit is found
+without anything to compare with.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import LakeError
+from .fingerprint import TableDigest, file_sha256
+from .lake import Lake, read_json
+from .publish import DIGEST_FIELD
+from .schema import DOCUMENT
+from .shards import DIGESTED, text_hashes
+from .snapshots import corpora, newest
+
+AGAIN = "remove it; the next `tamis run` computes it again"
+INGEST = "remove it and its pack's record; `tamis ingest` reads the raw file again"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One artefact that is not what its name says."""
+
+    file: str
+    problem: str
+    repair: str
+
+
+def verify(lake: Lake) -> Iterator[Damage]:
+    """Yield what is damaged or missing, as it is found."""
+    for corpus in corpora(lake):
+        yield from _guarded(lake.corpus(corpus), INGEST, partial(_corpus, lake, corpus))
+    for folder in ("features", "scores", "selections", "quarantine"):
+        for path in sorted((lake.root / folder).glob("**/*.parquet")):
+            yield from _guarded(path, AGAIN, partial(_table, path))
+    for manifest in sorted((lake.root / "selections").glob("*/manifest.json")):
+        yield from _guarded(manifest, AGAIN, partial(_selection, manifest))
+    for manifest in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
+        yield from _guarded(manifest, AGAIN, partial(_mixture, manifest))
+
+
+def _guarded(path: Path, repair: str, check: Callable[[], Iterator[Damage]]) -> Iterator[Damage]:
+    """Turn what cannot even be read into damage."""
+    try:
+        yield from check()
+    except (LakeError, pa.ArrowException, OSError, KeyError, ValueError) as error:
+        yield Damage(str(path), f"cannot be read: {str(error).splitlines()[0][:200]}", repair)
+
+
+def _corpus(lake: Lake, corpus: str) -> Iterator[Damage]:
+    snapshot = newest(lake, corpus)
+    if snapshot is None:
+        return
+    for shard in snapshot.shards:
+        if not shard.path.exists():
+            yield Damage(str(shard.path), "is missing", INGEST)
+        else:
+            yield from _guarded(shard.path, INGEST, partial(_shard, shard.path, shard.digest, shard.rows))
+    yield from _table(lake.snapshot(corpus, snapshot.key) / "excluded.parquet")
+
+
+def _shard(path: Path, digest: str, rows: int) -> Iterator[Damage]:
+    """Compare the texts with their hashes, and everything else with the shard's name."""
+    found = TableDigest(DIGESTED)
+    n = 0
+    with pq.ParquetFile(path) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group).cast(DOCUMENT).combine_chunks()
+            text = table.column("text").chunk(0)
+            if text_hashes(text) != table.column("text_hash").to_pylist():
+                yield Damage(str(path), f"a text in row group {group} does not have its hash", INGEST)
+            found.update(table.drop_columns("text"))
+            n += table.num_rows
+    if n != rows:
+        yield Damage(str(path), f"has {n:,} rows, its snapshot says {rows:,}", INGEST)
+    elif found.hexdigest() != digest:
+        yield Damage(str(path), "its content does not have the digest that is its name", INGEST)
+
+
+def _table(path: Path) -> Iterator[Damage]:
+    table = pq.read_table(path)
+    digest = TableDigest(table.schema)
+    digest.update(table)
+    written = (pq.read_schema(path).metadata or {}).get(DIGEST_FIELD, b"").decode()
+    if digest.hexdigest() != written:
+        yield Damage(str(path), "its content does not have the digest in its footer", AGAIN)
+
+
+def _selection(manifest: Path) -> Iterator[Damage]:
+    found = read_json(manifest)
+    for shard in found["shards"]:
+        if not (manifest.parent / f"{shard}.parquet").exists():
+            yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", "remove the selection's folder; " + AGAIN)
+
+
+def _mixture(manifest: Path) -> Iterator[Damage]:
+    for entry in read_json(manifest)["files"]:
+        path = manifest.parent / entry["file"]
+        if not path.exists():
+            yield Damage(str(path), "is missing", "remove the mixture's folder; the next `tamis run` writes it again")
+        elif file_sha256(path) != entry["sha256"]:
+            yield Damage(str(path), "does not have the SHA-256 of the manifest",
+                         "remove the mixture's folder; the next `tamis run` writes it again")  # fmt: skip
