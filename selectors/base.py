@@ -1,0 +1,116 @@
+"""What a selector is: pure functions from features to scores, and one rule that cuts them.
+
+A selector is one frozen dataclass in one file; its fields are its hyper-parameters and the schema of `with:` in `flows.yaml`.
+It never opens a file and never keeps state on itself, so the same code runs for one shard or ten thousand, in threads or on
+a cluster. The driver calls, in this order::
+
+    summarise(batch)            for every row group of the pool, blind to the others
+    merge(summaries)            exactly: the result must not depend on how the rows were cut into batches
+    fit(summary, targets, draw) once
+    score(batch, state)         for every row group
+    select(parts, state, ...)   once, over the streamed scores; the default is the shared cut
+    health(...)                 once, numbers that say whether the selection can be trusted
+
+A selector with `groups = True` decides inside groups of documents instead (deduplication): its `score` gives the column
+`group`, the driver brings the rows of each group together, and `within` says which of them stay.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from ..features.base import Feature
+from .budget import Cut, CutRule, Part, Parts, make_cut
+
+Draw = Callable[[str], int]
+"""Give the 64-bit key of a stream of random numbers for a purpose of this step; see `keyed`."""
+
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A sample of what is wanted, without its held-out part; `weight` is its share of the budget, None: the selector's rule."""
+
+    name: str
+    weight: float | None
+    batches: Batches
+
+
+@dataclass(frozen=True)
+class Selector(ABC):
+    """Choose documents; the fields of a subclass are its hyper-parameters."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when the scores change: it is part of every fingerprint."""
+    needs_target: ClassVar[bool] = False
+    groups: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Columns of the document shard that the batches carry, beside `row`, `doc_key` and the features of `needs`."""
+    summary_type: ClassVar[type[Any] | None] = None
+    """Frozen dataclass that `summarise` returns; None: nothing to learn from the pool."""
+    state_type: ClassVar[type[Any]]
+    """Frozen dataclass that `fit` returns: arrays, numbers, strings, mappings and tuples."""
+
+    @property
+    def needs(self) -> tuple[Feature, ...]:
+        """Features that the batches carry, as columns `<feature name>.<column>`."""
+        return ()
+
+    def summarise(self, batch: pa.RecordBatch) -> Any:
+        """Return what this selector learns from some rows of the pool (`summary_type`)."""
+        return None
+
+    def merge(self, summaries: Sequence[Any]) -> Any:
+        """Return the summary of all rows; associative and exact. `summaries` is never empty."""
+        return summaries[0]
+
+    @abstractmethod
+    def fit(self, summary: Any, targets: Sequence[Target], draw: Draw) -> Any:
+        """Return the state (`state_type`) for the pool's summary (None: an empty pool or no `summary_type`)."""
+
+    def score(self, batch: pa.RecordBatch, state: Any) -> pa.Table:
+        """Return one row a document of the batch, in its order.
+
+        `score` (float64): larger is better; NaN ranks last; null: may not be chosen, `reason` says why. Further columns are kept.
+        """
+        raise NotImplementedError(f"{self.name} does not score documents")
+
+    def within(self, block: pa.Table, state: Any) -> pa.Table:
+        """Return `keep` (bool) and `ref` (string: id of the document that stands for it) for a block of whole groups.
+
+        `block` has `group`, `row`, `doc_key`, `doc_id` and the columns that the selector reads.
+        """
+        raise NotImplementedError(f"{self.name} does not decide within groups")
+
+    def select(self, parts: Callable[[str], Parts], state: Any, rule: CutRule, draw: Draw) -> "Choice":
+        """Cut the scores; `parts(column)` streams one score column again and again."""
+        return Choice({"score": make_cut(parts("score"), rule, draw("cut"))})
+
+    def health(self, state: Any, scores: Batches, chosen: Batches) -> dict[str, float]:
+        """Return numbers about the selection that its users should look at.
+
+        `scores` streams what `score` returned, `chosen` the batches of the chosen documents, as `score` saw them.
+        """
+        return {}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One cut for each score column, in order: a document that an earlier one chose is not seen by the later ones."""
+
+    cuts: dict[str, Cut]
+
+
+def remaining(parts: Parts, earlier: Parts, cut: Cut) -> Parts:
+    """Stream parts without what a cut chose from `earlier`, which streams the same rows in the same order."""
+
+    def stream() -> Iterator[Part]:
+        for part, seen in zip(parts(), earlier(), strict=True):
+            yield replace(part, eligible=part.eligible & ~cut.kept(seen))
+
+    return stream

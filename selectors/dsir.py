@@ -1,0 +1,203 @@
+"""DSIR: data selection with importance resampling over hashed n-grams.
+
+Xie et al. 2023, https://arxiv.org/abs/2302.03169. Pool and target are bags of hashed n-grams; a document's log weight is
+log p_target - log p_pool of its own bag. The official code adds that up over all n-grams of a document, so on documents of
+unequal length the weight follows length more than content, its spread dwarfs the Gumbel noise, and "resampling" is nearly
+top-k. `normalise: none` reproduces that; the default divides by the number of n-grams.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..features.base import Feature
+from ..features.ngrams import NGrams
+from ..storage.errors import SelectionError
+from .base import Batches, Choice, Draw, Selector, Target, remaining
+from .budget import Cut, CutRule, Parts, make_cut
+from .dsir_kernels import count_buckets, sum_ratios, window_means
+
+EPSILON = 1e-8
+"""Added to both probabilities, as the official code does: an n-gram that the pool has never counts infinitely."""
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BucketCounts:
+    """How often each bucket occurs: the summary of any set of documents."""
+
+    counts: Int64s
+
+
+@dataclass(frozen=True)
+class DsirState:
+    """What scoring needs: `ratio[t, b]` = log p_target - log p_pool of bucket b for target t, and each target's counts."""
+
+    names: tuple[str, ...]
+    proportions: tuple[float, ...]
+    ratio: npt.NDArray[np.float64]
+    target_counts: Int64s
+
+
+@dataclass(frozen=True)
+class Dsir(Selector):
+    """Choose documents whose n-grams are distributed like the target's."""
+
+    name = "dsir"
+    version = 1
+    needs_target = True
+    summary_type = BucketCounts
+    state_type = DsirState
+
+    ngrams: int = 2
+    buckets: int = 10_000
+    hash: Literal["fast", "sha256"] = "fast"
+    smoothing: float = 0.0
+    min_words: int = 0
+    normalise: Literal["none", "per_token"] = "per_token"
+    unit: Literal["document", "window"] = "document"
+    window_words: int = 128
+    window_score: Literal["mean", "max"] = "mean"
+    targets: Literal["separate", "joint"] = "separate"
+
+    @property
+    def needs(self) -> tuple[Feature, ...]:
+        """The hashed n-grams of each document, in text order."""
+        return (NGrams(self.ngrams, self.buckets, self.hash),)
+
+    def summarise(self, batch: pa.RecordBatch) -> BucketCounts:
+        """Count the buckets of all n-grams in the batch."""
+        counts = np.zeros(self.buckets, dtype=np.int64)
+        count_buckets(_lists(batch)[1], counts)
+        return BucketCounts(counts)
+
+    def merge(self, summaries: Sequence[BucketCounts]) -> BucketCounts:
+        """Add counts: integers, so exact in any order."""
+        return BucketCounts(np.sum([s.counts for s in summaries], axis=0, dtype=np.int64))
+
+    def fit(self, summary: BucketCounts | None, targets: Sequence[Target], draw: Draw) -> DsirState:
+        """Return the log ratios of each target (equations 2 to 4 of the official code's description)."""
+        counted = [np.sum([self.summarise(b).counts for b in t.batches()], axis=0, dtype=np.int64) for t in targets]
+        names, weights = [t.name for t in targets], [t.weight for t in targets]
+        if self.targets == "joint":
+            counted, names, weights = [np.sum(counted, axis=0)], ["+".join(names)], [None]
+        for name, counts in zip(names, counted, strict=True):
+            if not counts.sum():
+                raise SelectionError(f"dsir: the target {name!r} has no words; give it documents with text")
+        pool = summary.counts if summary else np.zeros(self.buckets, dtype=np.int64)
+        ratio = np.stack([self._ratio(pool, counts) for counts in counted])
+        return DsirState(tuple(names), _proportions(weights, counted), ratio, np.stack(counted))
+
+    def _ratio(self, pool: Int64s, target: Int64s) -> npt.NDArray[np.float64]:
+        p_pool = pool / max(1, pool.sum())
+        smoothed = target + self.smoothing
+        p_target = smoothed / smoothed.sum()
+        ratio: npt.NDArray[np.float64] = np.log(p_target + EPSILON) - np.log(p_pool + EPSILON)
+        return ratio
+
+    def score(self, batch: pa.RecordBatch, state: DsirState) -> pa.Table:
+        """Return `score`, or one `score_<target>` a target: the log weight, or its mean over the n-grams.
+
+        A document of fewer than `min_words` words, or without any, may not be chosen.
+        """
+        ends, ids = _lists(batch)
+        n_ids = np.diff(ends)
+        short = self._length(n_ids) < self.min_words
+        blank = n_ids == 0 if self.normalise == "per_token" or self.unit == "window" else np.zeros_like(short)
+        columns = {
+            name: pa.array(self._scores(ends, ids, ratio), mask=short | blank)
+            for name, ratio in zip(_columns(state), state.ratio, strict=True)
+        }
+        reason = np.where(short, f"fewer than {self.min_words} words", "no words")
+        return pa.table(columns | {"reason": pa.array(reason, mask=~(short | blank))})
+
+    def _length(self, n_ids: Int64s) -> Int64s:
+        """Return the number of words of documents by the official formula, which gives 1 for an empty one where n >= 3."""
+        length: Int64s = (n_ids + self.ngrams * (self.ngrams - 1) // 2) // self.ngrams
+        return length
+
+    def _scores(self, ends: Int64s, ids: Any, ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        out = np.empty(len(ends) - 1, dtype=np.float64)
+        if self.unit == "window":
+            window_means(ends, ids, ratio, self.window_words * self.ngrams, self.window_score == "max", out)
+            return out
+        sum_ratios(ends, ids, ratio, out)
+        return out / np.maximum(1, np.diff(ends)) if self.normalise == "per_token" else out
+
+    def select(self, parts: Callable[[str], Parts], state: DsirState, rule: CutRule, draw: Draw) -> Choice:
+        """Cut once for each target with its share of the budget; a document goes to the first target that takes it."""
+        columns = _columns(state)
+        if len(columns) == 1:
+            return super().select(parts, state, rule, draw)
+        budgets: list[int | None] = [None] * len(columns)
+        if rule.budget is not None:
+            budgets = list(_share(rule.budget, state.proportions))
+        cuts: dict[str, Cut] = {}
+        streams = {name: parts(name) for name in columns}
+        for i, name in enumerate(columns):
+            stream = streams[name]
+            for earlier in columns[:i]:
+                stream = remaining(stream, streams[earlier], cuts[earlier])
+            streams[name] = stream
+            cuts[name] = make_cut(stream, replace(rule, budget=budgets[i]), draw(f"cut/{state.names[i]}"))
+        return Choice(cuts)
+
+    def health(self, state: DsirState, scores: Batches, chosen: Batches) -> dict[str, float]:
+        """Return the effective sample size of the weights over the pool, and the share of the target's n-grams chosen."""
+        found = np.zeros(self.buckets, dtype=np.int64)
+        for batch in chosen():
+            count_buckets(_lists(batch)[1], found)
+        wanted = state.target_counts.sum(axis=0)
+        sizes = {f"effective_sample{c.removeprefix('score')}_size": _effective_sample_size(scores, c) for c in _columns(state)}
+        return sizes | {"target_ngrams_covered": float(wanted[found > 0].sum() / wanted.sum())}
+
+
+def _lists(batch: pa.RecordBatch) -> tuple[Int64s, Any]:
+    """Return the borders and the bucket ids of the batch's documents."""
+    column = batch.column("ngrams.ids")
+    ends = np.asarray(column.offsets, dtype=np.int64)
+    ids = np.asarray(column.flatten())
+    return ends - ends[0], ids
+
+
+def _columns(state: DsirState) -> list[str]:
+    """Return the names of the score columns, in the order of the targets."""
+    return ["score"] if len(state.names) == 1 else [f"score_{name}" for name in state.names]
+
+
+def _proportions(weights: Sequence[float | None], counts: Sequence[Int64s]) -> tuple[float, ...]:
+    """Return each target's share of the budget: as given, or by its number of n-grams before smoothing."""
+    if any(w is None for w in weights):
+        if not all(w is None for w in weights):
+            raise SelectionError("dsir: some targets have a proportion and some have none; give all of them, or none")
+        weights = [float(c.sum()) for c in counts]
+    given = np.asarray(weights, dtype=np.float64)
+    if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
+        raise SelectionError(f"dsir: proportions {list(weights)} are not numbers from 0 of which one is above 0")
+    return tuple((given / given.sum()).tolist())
+
+
+def _share(budget: int, proportions: Sequence[float]) -> list[int]:
+    """Split a budget as the official code does: rounded down, the last target takes the rest."""
+    shares = [int(budget * p) for p in proportions[:-1]]
+    return [*shares, budget - sum(shares)]
+
+
+def _effective_sample_size(scores: Batches, column: str) -> float:
+    """Return (sum w)^2 / sum w^2 of the weights w = exp(score): how many documents the whole weight lies on."""
+    top, total, squares = -math.inf, 0.0, 0.0
+    for table in scores():
+        found = np.asarray(table.column(column).drop_null())
+        found = found[np.isfinite(found)]
+        if found.size:
+            new = max(top, float(found.max()))
+            scale = math.exp(top - new) if top > -math.inf else 0.0
+            w = np.exp(found - new)
+            top, total, squares = new, total * scale + float(w.sum()), squares * scale**2 + float(w @ w)
+    return total**2 / squares if squares else 0.0
