@@ -1,0 +1,140 @@
+"""tamis from Python: load a configuration, run a flow, ask the catalogue.
+
+The five lines of the README::
+
+    import tamis
+    run = tamis.run("flows.yaml", "demo")
+    print(run.steps, run.outputs)
+    chosen = tamis.sql(run.lake, "select doc_id, score from selections where run = $1 and kept", [run.id]).pl()
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..features.base import Feature
+from ..storage.catalog import build_catalog, connect
+from ..storage.errors import ConfigError, TamisError
+from ..storage.inputs import list_inputs
+from ..storage.lake import Lake
+from ..storage.plugins import nearest
+from .engine import Threads
+from .flows import check_flow, curate, ingest_corpus, nothing_new
+from .loading import Loaded, load_config
+from .plugins import make_feature, make_tokens
+from .progress import Reporter
+from .runs import RunLog, RunRecord
+from .work import Work
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its record, and the lake that holds what it made."""
+
+    lake: Lake
+    record: RunRecord
+
+    @property
+    def id(self) -> str:
+        """The run's id, as in the column `run` of the catalogue."""
+        return self.record.run
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """What each step saw and kept."""
+        return self.record.steps
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Folders of the mixtures."""
+        return [self.lake.mixture(o["mixture"], o["key"]) for o in self.record.outputs]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done; 3 done, with quarantined input or a budget not met."""
+        return 3 if self.record.warnings else 0
+
+
+def load(path: Path | str = "flows.yaml", overrides: list[str] | None = None) -> Loaded:
+    """Read and check a configuration. Raises ConfigError."""
+    return load_config(path, overrides)
+
+
+def sql(lake: Lake | Path | str, query: str, parameters: Any = None) -> Any:
+    """Ask the catalogue; return a DuckDB relation (`.pl()`, `.df()`, `.fetchall()`, `.to_arrow_table()`)."""
+    found = lake if isinstance(lake, Lake) else Lake.open(lake)
+    return connect(found).sql(query, params=parameters)
+
+
+def run(
+    config: Loaded | Path | str, flow: str, *, overrides: list[str] | None = None, prefect: bool = False,
+    reporter: Reporter | None = None, workers: int | None = None,
+) -> Run:  # fmt: skip
+    """Run a flow and return what it did.
+
+    Raises ConfigError before any work where the flow cannot be right, and TamisError where it fails; either way the lake
+    keeps what was finished, and the same call goes on from there.
+    """
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
+    entry = check_flow(loaded, flow, features)
+    work = _work(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
+
+    def body() -> None:
+        if prefect and not nothing_new(work, flow, entry):
+            from .prefect_flow import curate_with_prefect  # Prefect takes seconds to import
+
+            curate_with_prefect(work, flow, entry)
+        else:
+            curate(work, flow, entry)
+
+    return _recorded(work, body)
+
+
+def ingest(
+    config: Loaded | Path | str, corpus: str, *, overrides: list[str] | None = None, reporter: Reporter | None = None
+) -> Run:
+    """Bring one corpus into the lake, without a flow. Raises ConfigError and TamisError as `run` does."""
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    if corpus not in loaded.config.corpora:
+        raise ConfigError(f"no corpus {corpus!r}{nearest(corpus, list(loaded.config.corpora))}")
+    entry = loaded.config.corpora[corpus]
+    list_inputs(entry.files, loaded.root)
+    work = _work(loaded, f"ingest {corpus}", {}, None, reporter)
+    return _recorded(work, lambda: ingest_corpus(work, corpus, entry))
+
+
+def _recorded(work: Work, body: Callable[[], object]) -> Run:
+    """Run the body, record how it ended, and publish the catalogue."""
+    log = work.log
+    try:
+        body()
+    except KeyboardInterrupt:
+        log.finish("interrupted", 128 + signal.SIGINT)
+        raise
+    except TamisError as error:
+        log.finish("failed", error.exit_code, str(error))
+        raise
+    except BaseException as error:
+        log.finish("failed", 1, f"{type(error).__name__}: {error}")
+        raise
+    done = Run(work.lake, log.record)
+    log.finish("done", done.exit_code)
+    build_catalog(work.lake)
+    return done
+
+
+def _work(
+    loaded: Loaded, label: str, features: dict[str, Feature], workers: int | None, reporter: Reporter | None
+) -> Work:
+    """Open the lake and begin a run in it."""
+    tokens = make_tokens(loaded.config.tokenizer, loaded.root)
+    tokens.identity()  # a tokenizer that cannot be loaded is an error before any work
+    lake = Lake.open(loaded.lake, create=True)
+    lake.sweep_scratch()
+    return Work(
+        lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
+        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved), reporter=reporter or Reporter(quiet=True),
+    )  # fmt: skip

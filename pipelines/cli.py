@@ -1,0 +1,166 @@
+"""The command line: `tamis run | ingest | status | list | sql | verify | catalog rebuild | schema`.
+
+Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
+3 done, with quarantined input or a budget not met · 130 interrupted.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..storage.errors import TamisError
+from ..storage.lake import Lake
+
+app = typer.Typer(
+    name="tamis", help="Choose the documents that a language model should be trained on.", no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+catalog_app = typer.Typer(help="The DuckDB catalogue of the lake.", no_args_is_help=True)
+app.add_typer(catalog_app, name="catalog")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration.", envvar="TAMIS_CONFIG")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a key: dotted.key=value. May be repeated.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LakeOption = Annotated[Path | None, typer.Option("--lake", help="The lake; default: that of the configuration.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DEFAULT_CONFIG = Path("flows.yaml")
+
+
+@app.command("run")
+def run_command(
+    flow: Annotated[str, typer.Argument(help="Name of the flow.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    prefect: Annotated[bool, typer.Option(help="Run under Prefect: tasks, retries, artifacts.")] = True,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: the flow's, or the processors.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a flow; what is already in the lake is not computed again."""
+    from . import api
+    from .progress import Reporter
+    from .summaries import print_run
+
+    done = api.run(config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers)
+    print_run(done, as_json)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("ingest")
+def ingest_command(
+    corpus: Annotated[str, typer.Argument(help="Name of the corpus.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring a corpus into the lake, without a flow."""
+    from . import api
+    from .progress import Reporter
+    from .summaries import print_run
+
+    done = api.ingest(config, corpus, overrides=overrides, reporter=Reporter(quiet=quiet))
+    print_run(done, as_json)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("status")
+def status_command(
+    run: Annotated[str | None, typer.Argument(help="Id of a run, or a part of it; default: the newest runs.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the runs of a lake: how they ended, what they computed and what they reused."""
+    from .summaries import print_status
+
+    print_status(_lake(lake, config), run, as_json)
+
+
+@app.command("list")
+def list_command(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List the selectors and features there are with their parameters, and the flows of the configuration."""
+    from .summaries import print_list
+
+    print_list(config, as_json)
+
+
+@app.command("sql")
+def sql_command(
+    query: Annotated[str, typer.Argument(help="A query over the catalogue; it can only read.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    form: Annotated[str, typer.Option("--format", "-f", help="table | csv | json")] = "table",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the catalogue; works while a run is in progress."""
+    from .summaries import print_query
+
+    print_query(_lake(lake, config), query, "json" if as_json else form)
+
+
+@app.command("verify")
+def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Read every artefact again and compare it with its name; say what is damaged and what repairs it."""
+    from ..storage.verify import verify
+    from .summaries import print_damage
+
+    raise typer.Exit(print_damage(verify(_lake(lake, config)), as_json))
+
+
+@catalog_app.command("rebuild")
+def rebuild_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None) -> None:
+    """Build the catalogue again from the manifests in the lake."""
+    from ..storage.catalog import build_catalog
+
+    found = _lake(lake, config)
+    build_catalog(found)
+    typer.echo(found.catalog)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of flows.yaml, for editors."""
+    from .config import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=1))
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Handle what belongs to no command."""
+    if version:
+        typer.echo(f"tamis {__version__}")
+        raise typer.Exit
+
+
+def _lake(lake: Path | None, config: Path) -> Lake:
+    """Open the lake that an option names, or that of the configuration."""
+    if lake is None:
+        from .loading import load_config
+
+        lake = load_config(config).lake
+    return Lake.open(lake)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; every error that tamis raises on purpose is one message and an exit code."""
+    try:
+        app(arguments)
+    except TamisError as error:
+        typer.echo(f"tamis: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("tamis: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

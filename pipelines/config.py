@@ -1,0 +1,219 @@
+"""The models of `flows.yaml`: every key, its type and its meaning.
+
+Strict on purpose: an unknown key is an error with the nearest valid name, and everything that can be checked without reading
+the corpus is checked before any work. What a field means is said once, here; the JSON Schema for editors is made of it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from .amounts import CountOrShare, Size
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+
+class Strict(BaseModel):
+    """A mapping in which unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fields(Strict):
+    """Names of the fields of a raw record; the rest is kept as `meta`."""
+
+    text: str = "text"
+    id: str = "id"
+    source: str = "source"
+
+
+class Files(Strict):
+    """Raw files and how they are read."""
+
+    files: list[str] = Field(min_length=1, description="globs, relative to flows.yaml")
+    fields: Fields = Fields()
+    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    id: Literal["path", "stem"] = Field("path", description="id of a file that is one document: its path below the glob, or its stem")
+    on_bad: Literal["quarantine", "fail"] = "quarantine"
+    shard_bytes: Size = Field(128 << 20, description="most bytes of text in a shard")
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class Corpus(Files):
+    """The raw pool."""
+
+
+class TargetSet(Files):
+    """A small sample of what is wanted."""
+
+    holdout: float = Field(0.0, ge=0, lt=1, description="share, keyed by text, that no selector ever sees")
+
+
+class FeatureEntry(BaseModel):
+    """A named feature: `use` is its kind, the rest its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    use: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the feature."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Budget(Strict):
+    """How much to keep, in exactly one unit: a count, or a percentage of what enters the step."""
+
+    tokens: CountOrShare | None = None
+    documents: CountOrShare | None = None
+    bytes: CountOrShare | None = None
+    fraction: float | None = Field(None, ge=0, le=1, description="of the documents")
+    of: Literal["step", "corpus"] = Field("step", description="what percentages refer to")
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "Budget":
+        given = [u for u in ("tokens", "documents", "bytes", "fraction") if getattr(self, u) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a budget has exactly one of tokens, documents, bytes, fraction; found {given or 'none'}")
+        return self
+
+    @property
+    def unit(self) -> Literal["tokens", "documents", "bytes"]:
+        """What is counted."""
+        if self.tokens is not None:
+            return "tokens"
+        return "bytes" if self.bytes is not None else "documents"
+
+    @property
+    def amount(self) -> int | float:
+        """A count (int), or a share of what enters (float)."""
+        if self.fraction is not None:
+            return float(self.fraction)
+        found = self.tokens if self.tokens is not None else self.bytes if self.bytes is not None else self.documents
+        assert found is not None  # _one_unit
+        return found
+
+
+class CutEntry(Strict):
+    """How scores become a choice."""
+
+    by: Literal["top", "gumbel", "threshold", "percentile"] = "top"
+    temperature: float = Field(1.0, gt=0, description="gumbel: key = score / temperature + Gumbel noise")
+    min_score: float | None = None
+    percent: float | None = Field(None, ge=0, le=100)
+    budget: Budget | None = None
+    per: str | None = Field(None, description="a column (source, meta.x, or a column of the selector): each value gets its share")
+    shares: dict[str, float] | None = Field(None, description="share of the budget of each value of `per`; default: by size")
+    redistribute: bool = Field(False, description="give an unmet share to the values that still have documents")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CutEntry":
+        if self.by == "threshold" and self.min_score is None:
+            raise ValueError("`by: threshold` needs `min_score`")
+        if self.by == "percentile" and self.percent is None:
+            raise ValueError("`by: percentile` needs `percent`")
+        if self.by in ("top", "gumbel") and self.budget is None and self.min_score is None:
+            raise ValueError(f"`by: {self.by}` needs a `budget` (or a `min_score`)")
+        if (self.shares or self.redistribute) and not self.per:
+            raise ValueError("`shares` and `redistribute` need `per`")
+        return self
+
+
+class FilterStep(Strict):
+    """Drop the documents for which a rule is not true."""
+
+    name: Name
+    filter: dict[Name, str] = Field(min_length=1, description="name of the rule: SQL expression")
+
+
+class DedupStep(Strict):
+    """Keep one document of each group of equals."""
+
+    name: Name
+    dedup: str
+    parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
+
+
+class SelectStep(Strict):
+    """Score the documents and cut."""
+
+    name: Name
+    select: str
+    target: dict[str, float | None] = Field(default_factory=dict, description="a name, a list of names, or names with proportions")
+    parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
+    cut: CutEntry
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {value: None}
+        return dict.fromkeys(value) if isinstance(value, list) else value
+
+
+def step_kind(step: Any) -> str | None:
+    """Return which of filter, dedup and select a step has, None where not exactly one."""
+    if not isinstance(step, dict):
+        return next((kind for kind, model in STEP_KINDS.items() if isinstance(step, model)), None)
+    given = [kind for kind in STEP_KINDS if kind in step]
+    return given[0] if len(given) == 1 else None
+
+
+STEP_KINDS: dict[str, type[Strict]] = {"filter": FilterStep, "dedup": DedupStep, "select": SelectStep}
+
+Step = Annotated[
+    Annotated[FilterStep, Tag("filter")] | Annotated[DedupStep, Tag("dedup")] | Annotated[SelectStep, Tag("select")],
+    Discriminator(
+        step_kind,
+        custom_error_type="step_kind",
+        custom_error_message="a step has a name and exactly one of `filter`, `dedup`, `select`",
+    ),
+]
+
+
+class Output(Strict):
+    """One form in which the chosen documents are written."""
+
+    format: Literal["parquet", "jsonl.zst"] = "parquet"
+    shard_bytes: Size = Field(128 << 20, description="most bytes of text in one file")
+
+
+class Engine(Strict):
+    """What maps a stage over row groups."""
+
+    use: Literal["threads"] = "threads"
+    workers: int | None = Field(None, ge=1, description="default: the processors of this machine")
+
+
+class FlowEntry(Strict):
+    """A list of named steps over one corpus, and what is written at the end."""
+
+    corpus: str
+    steps: list[Step] = Field(min_length=1)
+    outputs: list[Output] = Field(default_factory=list)
+    engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> "FlowEntry":
+        names = [s.name for s in self.steps]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two steps are named {twice[0]!r}; names must differ")
+        return self
+
+
+class Config(Strict):
+    """A whole `flows.yaml`."""
+
+    version: Literal[1] = 1
+    lake: str = "lake"
+    seed: int = Field(0, ge=0)
+    tokenizer: str = Field("words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget")
+    corpora: dict[Name, Corpus] = Field(default_factory=dict)
+    targets: dict[Name, TargetSet] = Field(default_factory=dict)
+    features: dict[Name, FeatureEntry] = Field(default_factory=dict)
+    flows: dict[Name, FlowEntry] = Field(default_factory=dict)

@@ -1,0 +1,65 @@
+"""What maps a stage over its items: a thread pool, because the hot loops release the GIL.
+
+Results come in the order of the items, at most two a worker wait, so that memory is bounded by workers and not by items.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..storage.errors import TamisError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Map functions over items with some threads and retries."""
+
+    workers: int
+    retries: int = 2
+
+    @classmethod
+    def default(cls, workers: int | None) -> "Threads":
+        """Return an engine with as many workers as this process may use processors, unless told otherwise."""
+        return cls(workers or processors())
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` in the order of the items; an item that fails for a passing reason is tried again.
+
+        The first error that stays ends the map: items that have not begun are not begun.
+        """
+        if self.workers == 1:
+            yield from (self._attempt(function, item) for item in items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tamis")
+        try:
+            for item in items:
+                waiting.append(pool.submit(self._attempt, function, item))
+                if len(waiting) >= 2 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _attempt(self, function: Callable[[Item], Result], item: Item) -> Result:
+        for _ in range(self.retries):
+            try:
+                return function(item)
+            except TamisError:
+                raise  # what we refuse on purpose will be refused again
+            except OSError:
+                continue
+        return function(item)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,65 @@
+"""The filter step: drop the documents for which a rule is not true, and say which one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..features.base import Feature
+from ..storage.fingerprint import fingerprint
+from ..storage.selections import SelectionWriter, Verdicts, load_selection
+from ..storage.shards import Shard
+from ..storage.survivors import Survivors
+from .config import FilterStep
+from .measuring import Column, Reader, measure, tokens_column, tokens_of
+from .rules import Rule, compile_rules, connect, first_failing
+from .work import Work
+
+
+def step_rules(step: FilterStep, features: Mapping[str, Feature]) -> list[Rule]:
+    """Return the step's checked rules, those over cheap features first. Raises ConfigError."""
+    rules = compile_rules(step.filter, {alias: f.columns for alias, f in features.items()})
+    return sorted(rules, key=lambda r: max((features[a].cost for a, _ in r.columns if a), default=0))
+
+
+def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, Any]:
+    """Apply a filter; return the manifest of the selection."""
+    rules = step_rules(step, work.features)
+    aliases = dict.fromkeys(alias for r in rules for alias, _ in r.columns if alias)
+    columns = tuple(Column(alias, work.features[alias]) for alias in aliases)
+    recipe = {
+        "filter": [[r.name, r.sql] for r in rules],
+        "features": {c.alias: c.key for c in columns},
+        "survivors": survivors.digest,
+        "tokens": tokens_column(work).key,
+        "step": step.name,
+    }
+    key = fingerprint(recipe)
+    with work.log.stage(f"filter {step.name}") as stage:
+        if found := load_selection(work.lake, key):
+            stage.reused = len(survivors.shards)
+            return found
+    for column in columns:
+        measure(work, survivors, column)
+    reads = tuple(dict.fromkeys(name for r in rules for alias, name in r.columns if not alias))
+    reader = Reader(work.lake, survivors, reads, columns)
+    writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
+    with work.log.stage(f"filter {step.name}") as stage:
+        results = work.map(f"filter {step.name}", lambda s: _reasons(reader, rules, s), list(survivors.shards))
+        for shard, (row, reason) in zip(survivors.shards, results, strict=True):
+            kept = reason.is_null().to_numpy(zero_copy_only=False)
+            writer.write(shard, Verdicts(row, kept, reason=reason), tokens_of(work, shard, row))
+            stage.computed += 1
+    return writer.finish(recipe, kind="filter")
+
+
+def _reasons(reader: Reader, rules: list[Rule], shard: Shard) -> tuple[Any, pa.Array]:
+    """Return the rows of a shard that enter, and the rule that each fails."""
+    rows, reasons = [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    with connect() as connection:
+        for item in reader.items([shard]):
+            batch = reader.read(item)
+            rows.append(batch.column("row").to_numpy())
+            reasons.append(first_failing(rules, batch, connection))
+    return np.concatenate(rows), pa.concat_arrays(reasons)

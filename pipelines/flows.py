@@ -1,0 +1,189 @@
+"""A flow, from raw files to mixtures, in plain functions; Prefect wraps them elsewhere.
+
+`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage, each one
+through `execute`, which is what Prefect makes a task of.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from ..features.base import Feature
+from ..storage.catalog import build_catalog
+from ..storage.errors import ConfigError
+from ..storage.fingerprint import fingerprint
+from ..storage.inputs import list_inputs
+from ..storage.plugins import nearest
+from ..storage.snapshots import Snapshot
+from ..storage.survivors import Survivors, selected
+from .config import Config, Corpus, DedupStep, Files, FilterStep, FlowEntry, SelectStep
+from .deduplicating import run_dedup
+from .exporting import export
+from .filtering import run_filter, step_rules
+from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
+from .loading import Loaded
+from .measuring import measure, tokens_column
+from .plugins import make_selector
+from .selecting import run_select
+from .work import Work
+
+T = TypeVar("T")
+
+
+class Execute(Protocol):
+    """Run one stage under a name."""
+
+    def __call__(self, name: str, function: Callable[[], T]) -> T: ...
+
+
+def directly(name: str, function: Callable[[], T]) -> T:
+    """Run a stage here and now."""
+    return function()
+
+
+def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> FlowEntry:
+    """Return the flow of that name, checked as far as that needs no work. Raises ConfigError."""
+    config = loaded.config
+    flow = _known("flow", name, config.flows)
+    corpus = _known(f"flows.{name}: corpus", flow.corpus, config.corpora)
+    for step in flow.steps:
+        if isinstance(step, FilterStep):
+            step_rules(step, features)
+        elif isinstance(step, DedupStep):
+            make_selector("dedup", step.dedup, step.parameters)
+        else:
+            _check_select(config, step)
+    list_inputs(corpus.files, loaded.root)
+    for target in _target_names(flow):
+        list_inputs(config.targets[target].files, loaded.root)
+    return flow
+
+
+def _check_select(config: Config, step: SelectStep) -> None:
+    selector = make_selector("select", step.select, step.parameters)
+    if selector.needs_target and not step.target:
+        raise ConfigError(f"step {step.name!r}: {step.select} needs a `target`")
+    if step.target and not selector.needs_target:
+        raise ConfigError(f"step {step.name!r}: {step.select} takes no `target`")
+    for name in step.target:
+        _known(f"step {step.name!r}: target", name, config.targets)
+
+
+def _known(what: str, name: str, entries: Mapping[str, T]) -> T:
+    if name not in entries:
+        raise ConfigError(f"{what} {name!r} is not in flows.yaml{nearest(name, list(entries))}")
+    return entries[name]
+
+
+def _target_names(flow: FlowEntry) -> list[str]:
+    return list(dict.fromkeys(n for step in flow.steps if isinstance(step, SelectStep) for n in step.target))
+
+
+def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
+    """Say whether the raw files are those of the newest snapshots, and a run of this very flow over them was finished.
+
+    Then all that is left is to read manifests, which needs no Prefect.
+    """
+    config = work.config
+    entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
+    entries |= {target_corpus(n): config.targets[n] for n in _target_names(flow)}
+    found = {}
+    for corpus, entry in entries.items():
+        last = unchanged(work.lake, corpus, list_inputs(entry.files, work.root), ingest_options(entry))
+        if last is None:
+            return False
+        found[corpus] = last.key
+    return (work.lake.root / "runs" / "finished" / f"{flow_fingerprint(work, name, flow, found)}.json").exists()
+
+
+def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str, str]) -> str:
+    """Name what a flow computes over these snapshots."""
+    return fingerprint(
+        {
+            "flow": flow.model_dump(exclude={"engine"}),
+            "targets": {n: work.config.targets[n].holdout for n in _target_names(flow)},
+            "features": {a: [f.name, repr(f)] for a, f in work.features.items()},
+            "tokens": tokens_column(work).key,
+            "seed": work.config.seed,
+            "snapshots": snapshots,
+            "name": name,
+        }
+    )
+
+
+def curate(work: Work, name: str, flow: FlowEntry, execute: Execute = directly) -> None:
+    """Do everything that the flow says; what the lake has already is not done again."""
+    record = work.log.record
+    entry = work.config.corpora[flow.corpus]
+    snapshot = execute(f"ingest {flow.corpus}", lambda: ingest_corpus(work, flow.corpus, entry))
+    build_catalog(work.lake)  # the documents can be asked for while the steps run
+    targets = {target: _target(work, execute, target) for target in _target_names(flow)}
+    corpus = survivors = Survivors.of(snapshot)
+    record.tokenizer, record.tokens_key = work.config.tokenizer, tokens_column(work).key
+    execute("feature tokens", lambda: measure(work, corpus, tokens_column(work)))
+    manifest: dict[str, Any] = {}
+    for step in flow.steps:
+        manifest = execute(_label(step), partial(_run_step, work, step, survivors, corpus, targets))
+        record.steps.append(_summary(step, manifest))
+        _note_shortfall(work, step, manifest)
+        survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
+    record.outputs = execute("export", lambda: export(work, name, flow.outputs, survivors, manifest["selection"])) if flow.outputs else []
+    snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
+    record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
+    work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
+
+
+def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
+    """Ingest the pool and note in the run's record what became of its records."""
+    record = work.log.record
+    snapshot = ingest(work, corpus, entry)
+    record.corpus, record.snapshot, record.counts = corpus, snapshot.key, dict(snapshot.counts)
+    if bad := snapshot.counts["quarantined"]:
+        work.log.warn(f"{bad:,} records of {corpus} could not be read; `tamis sql 'from quarantine'` lists them")
+    return snapshot
+
+
+def _target(work: Work, execute: Execute, name: str) -> Survivors:
+    """Ingest a target set and return the part that selectors may see."""
+    entry = work.config.targets[name]
+    snapshot = execute(f"ingest {target_corpus(name)}", lambda: ingest(work, target_corpus(name), entry))
+    if snapshot.counts["quarantined"]:
+        work.log.warn(f"{snapshot.counts['quarantined']:,} records of the target {name} could not be read")
+    visible = visible_target(snapshot, entry, name)
+    work.log.record.targets[name] = {
+        "snapshot": snapshot.key, "documents": snapshot.counts["documents"], "visible": visible.n_documents,
+    }  # fmt: skip
+    if visible.n_documents == 0:
+        raise ConfigError(f"target {name!r} has no document that a selector may see; give it files, or a smaller `holdout`")
+    return visible
+
+
+def _run_step(work: Work, step: Any, survivors: Survivors, corpus: Survivors, targets: dict[str, Survivors]) -> dict[str, Any]:
+    if isinstance(step, FilterStep):
+        return run_filter(work, step, survivors)
+    if isinstance(step, DedupStep):
+        return run_dedup(work, step, survivors)
+    return run_select(work, step, survivors, corpus, targets)
+
+
+def _label(step: Any) -> str:
+    kind = "filter" if isinstance(step, FilterStep) else "dedup" if isinstance(step, DedupStep) else "select"
+    return f"{kind} {step.name}"
+
+
+def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run's record keeps of a step."""
+    kept = ("kind", "selection", "entered", "kept", "bytes_kept", "tokens_entered", "tokens_kept", "reasons",
+            "selector", "budget", "cuts", "shortfall", "health")  # fmt: skip
+    return {"name": step.name, **{k: manifest[k] for k in kept if k in manifest}}
+
+
+def _note_shortfall(work: Work, step: Any, manifest: dict[str, Any]) -> None:
+    if manifest.get("shortfall"):
+        unit = manifest["budget"]["unit"]
+        asked, short = manifest["budget"]["amount"], manifest["shortfall"]
+        work.log.warn(f"step {step.name}: the budget of {asked:,} {unit} is not met, {short:,} short: the pool has no more")
+    for cut in (manifest.get("cuts") or {}).values():
+        for group in cut["groups"] if len(cut["groups"]) > 1 else ():
+            if group["shortfall"]:
+                work.log.warn(f"step {step.name}: {group['name']!r} has {group['shortfall']:,} less than its share")

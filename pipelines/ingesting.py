@@ -1,0 +1,72 @@
+"""The stage that turns raw files into a snapshot, and the target sets with their held-out part."""
+
+import numpy as np
+
+from ..selectors.keyed import stream_key, uniform
+from ..storage.ingest import FileRecord, IngestOptions, Pack, plan_packs, read_pack
+from ..storage.inputs import InputFile, list_inputs
+from ..storage.lake import Lake
+from ..storage.readers import ReadOptions
+from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
+from ..storage.snapshots import Snapshot, commit_snapshot, newest, plan_reading
+from ..storage.survivors import Survivors
+from .config import Files, TargetSet
+from .work import Work
+
+
+def target_corpus(name: str) -> str:
+    """Return the name under which a target set lies in the lake."""
+    return f"targets/{name}"
+
+
+def ingest_options(entry: Files) -> IngestOptions:
+    """Return how the files of an entry are read."""
+    read = ReadOptions(
+        text=entry.fields.text, id=entry.fields.id, source=entry.fields.source, format=entry.format, file_id=entry.id
+    )
+    row_group = min(ROW_GROUP_BYTES, entry.shard_bytes)
+    return IngestOptions(read, entry.on_bad, entry.shard_bytes, row_group)
+
+
+def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
+    """Read what is new or changed, and commit a snapshot of all files that there are now."""
+    options = ingest_options(entry)
+    files = list_inputs(entry.files, work.root)
+    with work.log.stage(f"ingest {corpus}") as stage:
+        plan = plan_reading(work.lake, corpus, files, options)
+        packs = plan_packs(plan.unread)
+
+        def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
+            done = read_pack(work.lake, corpus, pack, options)
+            return [(record, done) for record in done.files]
+
+        fresh = [pair for pairs in work.map(f"ingest {corpus}", read, packs) for pair in pairs]
+        stage.computed, stage.reused = len(fresh), len(plan.reused)
+        if not fresh and (last := unchanged(work.lake, corpus, files, options)):
+            return last
+        return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
+
+
+def unchanged(lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions) -> Snapshot | None:
+    """Return the newest snapshot where it was read with these options from exactly these files, by their stat alone."""
+    last = newest(lake, corpus)
+    if last is None or last.reader != options.key or len(last.files) != len(files):
+        return None
+    by_name = {f.name: f for f in last.files}
+    same = all(f.name in by_name and by_name[f.name].usable and by_name[f.name].is_still(f) for f in files)
+    return last if same else None
+
+
+def visible_target(snapshot: Snapshot, entry: TargetSet, name: str) -> Survivors:
+    """Return the documents of a target that selectors may see: all but the held-out share, which is keyed by text."""
+    everything = Survivors.of(snapshot)
+    if not entry.holdout:
+        return everything
+    key = stream_key(0, name, "holdout")  # not the flow's seed: a text is held out for good
+
+    def seen(shard: Shard) -> Mask:
+        hashes = np.frombuffer(b"".join(h[:8] for h in shard.read_column("text_hash").to_pylist()), dtype="<u8")
+        mask: Mask = uniform(hashes.astype(np.uint64), key) >= entry.holdout
+        return mask
+
+    return everything.narrowed(seen)

@@ -1,0 +1,143 @@
+"""From the text of `flows.yaml` to a checked configuration: includes of the environment, overrides, errors people can act on."""
+
+import os
+import re
+import sysconfig
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..storage.errors import ConfigError
+from ..storage.plugins import nearest
+from .config import STEP_KINDS, Config
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, the folder that its paths are relative to, and its resolved text."""
+
+    config: Config
+    root: Path
+    resolved: str
+
+    @property
+    def lake(self) -> Path:
+        """Folder of the lake."""
+        return self.root / self.config.lake
+
+
+def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
+    """Read and check a configuration.
+
+    `overrides` are `dotted.key=value` (a list of named things is addressed by name). Raises ConfigError.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f'no configuration at "{path}"; name one with --config') from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f'"{path}" cannot be read as YAML: {error}') from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f'"{path}" holds {type(tree).__name__}, expected a mapping that starts with `version: 1`')
+    for override in overrides or []:
+        _override(tree, override)
+    tree = _expanded(tree)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: " + "; ".join(_explain(e) for e in error.errors())) from None
+    resolved = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return Loaded(config, path.resolve().parent, resolved)
+
+
+def _override(tree: Any, override: str) -> None:
+    """Set one dotted key in place."""
+    key, found, text = override.partition("=")
+    if not found:
+        raise ConfigError(f"--set {override!r}: expected dotted.key=value")
+    *path, last = key.split(".")
+    node = tree
+    for name in path:
+        node = _child(node, name, key)
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {key}: {'.'.join(path)} is no mapping")
+    node[last] = yaml.safe_load(text)
+
+
+def _child(node: Any, name: str, key: str) -> Any:
+    if isinstance(node, list):
+        found = next((c for c in node if isinstance(c, dict) and c.get("name") == name), None)
+        if found is None:
+            known = [str(c.get("name")) for c in node if isinstance(c, dict)]
+            raise ConfigError(f"--set {key}: nothing is named {name!r}{nearest(name, known)}")
+        return found
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {key}: {name!r} is below a value")
+    if node.get(name) is None:
+        node[name] = {}
+    return node[name]
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+
+
+def _expanded(value: Any) -> Any:
+    """Replace ${NAME} by the environment's value, and ${python.stdlib} and the like by this Python's folders."""
+    if isinstance(value, dict):
+        return {k: _expanded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expanded(v) for v in value]
+    return _VARIABLE.sub(lambda m: _variable(m[1]), value) if isinstance(value, str) else value
+
+
+def _variable(name: str) -> str:
+    if name.startswith("python."):
+        paths = sysconfig.get_paths()
+        if name[7:] not in paths:
+            raise ConfigError(f"${{{name}}}: this Python knows no such folder{nearest(name[7:], list(paths))}")
+        return paths[name[7:]]
+    if name not in os.environ:
+        raise ConfigError(f"${{{name}}} is not set in the environment")
+    return os.environ[name]
+
+
+def _explain(error: Any) -> str:
+    """Return one validation error as people read it: the place, what is wrong, what was expected."""
+    place = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"{place}: unknown key{nearest(key, _valid_keys(error['loc'][:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("value_error", "missing"):
+        return f"{place}: {message}" if place else message
+    return f"{place}: {message}, found {str(error['input'])[:80]!r}"
+
+
+def _valid_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that the model at a place of the configuration knows."""
+    model: Any = Config
+    for before, part in pairwise((None, *loc)):
+        model = STEP_KINDS[part] if isinstance(before, int) and part in STEP_KINDS else _model_below(model, part)
+        if model is None:
+            return []
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _model_below(model: type[BaseModel], part: Any) -> Any:
+    """Follow one key: through a field's annotation to the model it holds, or through a mapping's key or list's index."""
+    field = model.model_fields.get(str(part)) or next((f for f in model.model_fields.values() if f.alias == part), None)
+    if field is None:
+        return model  # the key of a mapping or the index of a list: the model was found with its field
+    return _first_model(field.annotation)
+
+
+def _first_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    arguments = getattr(annotation, "__args__", ())
+    return next((m for m in map(_first_model, reversed(arguments)) if m), None)

@@ -1,0 +1,148 @@
+"""The stage that computes a feature: only the rows that are still in, only those that nobody computed before."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..features.base import Feature
+from ..storage.feature_store import Rows, missing_rows, publish_part, publish_recipe, read_values
+from ..storage.fingerprint import fingerprint
+from ..storage.lake import Lake
+from ..storage.shards import Shard
+from ..storage.survivors import Survivors
+from .work import Work
+
+ROW, KEY = "row", "doc_key"
+
+
+def feature_recipe(feature: Feature) -> dict[str, Any]:
+    """Return what the numbers of a feature are made by."""
+    return {"feature": feature.name, "version": feature.version, "parameters": asdict(feature), **feature.identity()}
+
+
+def feature_key(feature: Feature) -> str:
+    """Name the numbers of a feature."""
+    return fingerprint(feature_recipe(feature))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature and the name before the dot under which its columns appear."""
+
+    alias: str
+    feature: Feature
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the feature's numbers."""
+        return feature_key(self.feature)
+
+    @cached_property
+    def model(self) -> Any:
+        """What the feature loads once."""
+        return self.feature.load()
+
+
+def measure(work: Work, survivors: Survivors, column: Column) -> None:
+    """Compute a stored feature for the rows of `survivors` that have no value yet."""
+    if not column.feature.stored:
+        return
+    with work.log.stage(f"feature {column.alias}") as stage:
+        todo: list[tuple[Shard, int, Rows]] = []
+        for shard in survivors.shards:
+            missing = missing_rows(work.lake, column.key, shard, survivors.mask(shard))
+            stage.reused += not missing.size
+            stage.computed += bool(missing.size)
+            todo += [(shard, g, rows) for g, rows in _by_group(shard, missing)]
+        if not todo:
+            return
+        publish_recipe(work.lake, column.key, feature_recipe(column.feature))
+        model = column.model
+
+        def compute(item: tuple[Shard, int, Rows]) -> tuple[Shard, Rows, pa.RecordBatch]:
+            shard, group, rows = item
+            batch = shard.read_group(group, column.feature.reads)
+            batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
+            return shard, rows, column.feature.compute(batch, model)
+
+        results = work.map(f"feature {column.alias}", compute, todo)
+        for shard, pieces in groupby(results, key=lambda r: r[0]):
+            _publish(work.lake, column, shard, list(pieces))
+
+
+def _publish(lake: Lake, column: Column, shard: Shard, pieces: list[tuple[Shard, Rows, pa.RecordBatch]]) -> None:
+    rows = np.concatenate([rows for _, rows, _ in pieces])
+    publish_part(lake, column.key, shard, rows, pa.Table.from_batches([b for _, _, b in pieces]))
+
+
+def _by_group(shard: Shard, rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Cut ascending rows of a shard by its row groups."""
+    for group, (start, n) in enumerate(shard.row_groups):
+        low, high = np.searchsorted(rows, [start, start + n])
+        if high > low:
+            yield group, rows[low:high]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Read surviving documents as batches: `row`, `doc_key`, columns of the shard, `<alias>.<column>` of features."""
+
+    lake: Lake
+    survivors: Survivors
+    reads: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+
+    def items(self, shards: Sequence[Shard] | None = None) -> list[tuple[Shard, int]]:
+        """Return the units of work: row groups, in row order."""
+        shards = self.survivors.shards if shards is None else shards
+        return [(shard, group) for shard in shards for group in range(len(shard.row_groups))]
+
+    def read(self, item: tuple[Shard, int]) -> pa.RecordBatch:
+        """Return the surviving rows of one row group, in row order."""
+        shard, group = item
+        start, n = shard.row_groups[group]
+        inside = np.flatnonzero(self.survivors.mask(shard)[start : start + n])
+        fresh = [c for c in self.columns if not c.feature.stored]
+        names = dict.fromkeys([KEY, *self.reads, *(r for c in fresh for r in c.feature.reads)])
+        batch = shard.read_group(group, list(names)).take(pa.array(inside))
+        arrays = {ROW: pa.array(inside + start, pa.int64())}
+        arrays |= {name: batch.column(name) for name in (KEY, *self.reads)}
+        for column in self.columns:
+            arrays |= self._values(column, shard, inside + start, batch)
+        return pa.RecordBatch.from_pydict(arrays)
+
+    def _values(self, column: Column, shard: Shard, rows: Rows, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        names = column.feature.columns.names
+        if column.feature.stored:
+            found: Any = read_values(self.lake, column.key, shard, rows, names).combine_chunks()
+            return {f"{column.alias}.{n}": _flat(found.column(n)) for n in names}
+        found = column.feature.compute(batch, column.model)
+        return {f"{column.alias}.{n}": found.column(n) for n in names}
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield all row groups, one after the other."""
+        return (self.read(item) for item in self.items())
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+
+
+
+
+def tokens_column(work: Work) -> Column:
+    """Return the feature that counts tokens with the flow's tokenizer."""
+    return Column("tokens", work.tokens)
+
+
+def tokens_of(work: Work, shard: Shard, rows: Rows) -> npt.NDArray[np.int64]:
+    """Return the number of tokens of rows of a shard; they must have been counted."""
+    found = read_values(work.lake, tokens_column(work).key, shard, rows, ["n_tokens"])
+    counts: npt.NDArray[np.int64] = found.column(0).to_numpy().astype(np.int64)
+    return counts

@@ -1,0 +1,71 @@
+"""Make features and selectors from their entries in `flows.yaml`, with errors that name the nearest valid key."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..features.base import Feature
+from ..features.registry import REGISTRY as FEATURES
+from ..features.tokens import Tokens
+from ..selectors.base import Selector
+from ..selectors.registry import REGISTRY as SELECTORS
+from ..storage.errors import ConfigError
+from ..storage.plugins import nearest
+from .config import FeatureEntry
+from .measuring import feature_key
+
+T = TypeVar("T")
+
+
+def make_feature(alias: str, entry: FeatureEntry, root: Path) -> Feature:
+    """Return the feature of an entry; relative paths among its parameters are below `root`."""
+    kind = FEATURES.find(entry.use)
+    parameters = {k: _below(root, k, v) for k, v in entry.parameters.items()}
+    return _make(kind, parameters, f"features.{alias}")
+
+
+def make_tokens(tokenizer: str, root: Path) -> Tokens:
+    """Return the feature that counts tokens; a tokenizer that is a file is looked for below `root`."""
+    path = root / tokenizer
+    return Tokens(tokenizer=str(path) if path.is_file() else tokenizer)
+
+
+def make_selector(kind: str, name: str, parameters: Mapping[str, Any]) -> Selector:
+    """Return the selector of a step; `kind` is select or dedup."""
+    groups = kind == "dedup"
+    if name not in SELECTORS.names() or SELECTORS.find(name).groups != groups:
+        known = [n for n in SELECTORS.names() if SELECTORS.find(n).groups == groups]
+        raise ConfigError(f"{kind}: {name!r} is unknown{nearest(name, known)}")
+    return _make(SELECTORS.find(name), parameters, f"{kind}: {name}")
+
+
+def selector_recipe(selector: Selector) -> dict[str, Any]:
+    """Return what a selector's numbers are made by, beside its data."""
+    return {
+        "selector": selector.name,
+        "version": selector.version,
+        "parameters": asdict(selector),
+        "needs": [feature_key(f) for f in selector.needs],
+    }
+
+
+def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for key in parameters:
+        if key not in known:
+            raise ConfigError(f"{place}: unknown parameter {key!r}{nearest(key, known)}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(parameters))
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        raise ConfigError(f"{place}: {found}") from None
+
+
+def _below(root: Path, key: str, value: Any) -> Any:
+    """Make the paths of the parameter `files` relative to the configuration."""
+    if key != "files":
+        return value
+    return [str(root / v) for v in ([value] if isinstance(value, str) else value)]

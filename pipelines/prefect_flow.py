@@ -1,0 +1,72 @@
+"""The same flow under Prefect: one task a stage, with retries, and a table of the result as an artifact.
+
+Prefect's own result cache stays off (the lake is the cache) and so does its telemetry. Importing Prefect costs seconds, so
+this module is imported only where there is something to do.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from ..storage.errors import TamisError
+from .config import FlowEntry
+from .flows import curate
+from .runs import RunRecord
+from .work import Work
+
+T = TypeVar("T")
+RETRIES = 2
+
+
+def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
+    """Run a flow as a Prefect flow run, on the server that the environment names or a temporary one."""
+
+    def execute(name: str, function: Callable[[], T]) -> T:
+        stage = task(
+            name=name, task_run_name=name, retries=RETRIES, retry_delay_seconds=1, retry_condition_fn=_may_pass,
+            persist_result=False, cache_policy=NO_CACHE,
+        )  # fmt: skip
+        return stage(function)()
+
+    @flow(name=f"tamis {flow_name}", flow_run_name=work.log.record.run, persist_result=False, validate_parameters=False)
+    def tamis_flow() -> State[None]:
+        curate(work, flow_name, entry, execute)
+        publish_artifacts(work.log.record)
+        return Completed(message=_message(work.log.record), name="Completed")
+
+    tamis_flow()
+
+
+def _may_pass(task: object, run: object, state: State[Any]) -> bool:
+    """Say whether trying again can help: not where we refused something on purpose."""
+    try:
+        state.result()
+    except TamisError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+def publish_artifacts(record: RunRecord) -> None:
+    """Show the steps and what was written in Prefect's user interface."""
+    rows = [{k: s[k] for k in ("name", "kind", "entered", "kept", "tokens_kept")} for s in record.steps]
+    create_table_artifact(table=rows, key="tamis-steps", description=f"Steps of run {record.run}")
+    notes = "\n".join(f"- {w}" for w in record.warnings) or "- none"
+    create_markdown_artifact(markdown=f"Warnings of run {record.run}\n\n{notes}\n", key="tamis-warnings")
+
+
+def _message(record: RunRecord) -> str:
+    last = record.steps[-1]
+    warnings = f", with {len(record.warnings)} warnings" if record.warnings else ""
+    return f"{last['kept']:,} documents, {last['tokens_kept']:,} tokens{warnings}"

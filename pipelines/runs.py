@@ -1,0 +1,132 @@
+"""The record of one run: what it was asked, what it did, what it reused, how it ended.
+
+`run.json` is published again after each stage, so that `tamis status` in another terminal, or after a `kill -9`, sees how far
+a run got. It is the only artefact with clocks in it, and nothing is keyed by it.
+"""
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ..storage.lake import Lake, process_alive, read_json
+
+Status = Literal["running", "done", "failed", "interrupted"]
+
+
+@dataclass
+class Stage:
+    """What one stage did: items (row groups, shards or artefacts) computed now, and found in the lake."""
+
+    name: str
+    computed: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class RunRecord:
+    """A run, as it is kept in `run.json`."""
+
+    run: str
+    flow: str
+    config: str
+    fingerprint: str = ""
+    status: Status = "running"
+    exit_code: int | None = None
+    pid: int = field(default_factory=os.getpid)
+    started: str = ""
+    finished: str | None = None
+    corpus: str = ""
+    snapshot: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokenizer: str = ""
+    tokens_key: str = ""
+    stages: list[Stage] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def computed(self) -> int:
+        """Number of items that this run computed; 0: everything was there."""
+        return sum(s.computed for s in self.stages)
+
+
+class RunLog:
+    """Write a run's record and log while it goes on."""
+
+    def __init__(self, lake: Lake, flow: str, config: str) -> None:
+        self._lake = lake
+        self._lock = threading.Lock()
+        self.record = RunRecord(new_run_id(), flow, config, started=_now())
+        lake.publish_bytes(lake.run(self.record.run) / "config.yaml", config.encode())
+        self.publish()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a stage; the body counts what it computed and reused."""
+        stage, begin = Stage(name), time.monotonic()
+        try:
+            yield stage
+        finally:
+            stage.seconds = round(time.monotonic() - begin, 3)
+            with self._lock:
+                self.record.stages.append(stage)
+            self.event("stage", **asdict(stage))
+            self.publish()
+
+    def warn(self, message: str) -> None:
+        """Note what makes the run end with exit code 3."""
+        if message not in self.record.warnings:
+            self.record.warnings.append(message)
+            self.event("warning", message=message)
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Append a line to the run's log."""
+        line = json.dumps({"time": _now(), "event": kind, **details}, ensure_ascii=False)
+        with self._lock, (self._lake.run(self.record.run) / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def finish(self, status: Status, exit_code: int, error: str | None = None) -> None:
+        """Say how the run ended."""
+        self.record.status, self.record.exit_code, self.record.error = status, exit_code, error
+        self.record.finished = _now()
+        self.event("end", status=status, exit_code=exit_code, error=error)
+        self.publish()
+
+    def publish(self) -> None:
+        """Publish the record as it stands."""
+        with self._lock:
+            value = asdict(self.record)
+        self._lake.publish_json(self._lake.run(self.record.run) / "run.json", value)
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"{time.time_ns() // 1000 % 1_000_000:06d}-{secrets.token_hex(2)}"
+
+
+def load_runs(lake: Lake) -> list[RunRecord]:
+    """Return all runs, oldest first; one whose process is gone counts as interrupted."""
+    runs = []
+    for path in sorted((lake.root / "runs").glob("*/run.json")):
+        found = read_json(path)
+        found["stages"] = [Stage(**s) for s in found["stages"]]
+        record = RunRecord(**found)
+        if record.status == "running" and not process_alive(record.pid):
+            record.status = "interrupted"
+        runs.append(record)
+    return runs
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

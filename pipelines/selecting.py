@@ -1,0 +1,209 @@
+"""The select step: score, cut within the budget, rank, and say how far the result can be trusted."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..selectors.base import Choice
+from ..selectors.budget import NO_GROUP, Cut, CutRule, Part, Parts
+from ..selectors.ranks import Placed, ranks
+from ..storage.errors import ConfigError
+from ..storage.fingerprint import fingerprint
+from ..storage.plugins import nearest
+from ..storage.selections import SelectionWriter, Verdicts, load_selection
+from ..storage.shards import Shard
+from ..storage.survivors import Survivors, selected
+from .config import CutEntry, SelectStep
+from .health import length_correlation
+from .measuring import Reader, measure, tokens_column, tokens_of
+from .plugins import make_selector
+from .rules import meta_values
+from .scoring import Scored, score_step, score_tables
+from .work import Work
+
+GROUPS_OF_A_CUT = 1 << 32
+NOT_ELIGIBLE = "not eligible"
+
+
+def run_select(
+    work: Work, step: SelectStep, survivors: Survivors, corpus: Survivors, targets: Mapping[str, Survivors]
+) -> dict[str, Any]:
+    """Apply a selector; return the manifest of the selection. `corpus` is what the flow began with."""
+    selector = make_selector("select", step.select, step.parameters)
+    if selector.needs_target and not step.target:
+        raise ConfigError(f"step {step.name!r}: {step.select} needs a target")
+    wanted = {name: (weight, targets[name]) for name, weight in step.target.items()}
+    scored = score_step(work, step.name, selector, survivors, wanted)
+    recipe = {
+        "scores": scored.key,
+        "cut": step.cut.model_dump(),
+        "tokens": tokens_column(work).key,
+        "of": corpus.digest if step.cut.budget and step.cut.budget.of == "corpus" else None,
+    }
+    key = fingerprint(recipe)
+    with work.log.stage(f"cut {step.name}") as stage:
+        if found := load_selection(work.lake, key):
+            stage.reused = 1
+            return found
+        stage.computed = 1
+        return _cut(work, step, scored, corpus, key, recipe)
+
+
+def _cut(
+    work: Work, step: SelectStep, scored: Scored, corpus: Survivors, key: str, recipe: Mapping[str, Any]
+) -> dict[str, Any]:
+    survivors = scored.reader.survivors
+    rule, asked = resolve_rule(work, step.cut, survivors, corpus)
+    streams = _Streams(work, step.cut, scored)
+    choice = scored.selector.select(streams.parts, scored.state, rule, work.draw(step.name))
+    writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
+    for shard, verdicts in _verdicts(work, streams, choice, survivors):
+        writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
+    chosen = Reader(work.lake, selected(work.lake, survivors.corpus, survivors.shards, key), scored.selector.reads, scored.reader.columns)
+    health = length_correlation(scored) | scored.selector.health(scored.state, lambda: score_tables(scored), chosen.batches)
+    cuts = {name: _cut_json(cut) for name, cut in choice.cuts.items()}
+    shortfall = sum(cut.shortfall for cut in choice.cuts.values())
+    return writer.finish(
+        recipe, kind="select", selector=scored.recipe["selector"], scored=dict(scored.recipe),
+        budget=asked, cuts=cuts, shortfall=shortfall, health=health,
+    )  # fmt: skip
+
+
+def resolve_rule(work: Work, cut: CutEntry, survivors: Survivors, corpus: Survivors) -> tuple[CutRule, dict[str, Any] | None]:
+    """Return the rule with its budget as a number, and that budget as people read it."""
+    budget = asked = None
+    if cut.budget:
+        unit, amount = cut.budget.unit, cut.budget.amount
+        if isinstance(amount, float):
+            whole = _total(work, unit, survivors if cut.budget.of == "step" else corpus)
+            amount = math.floor(whole * amount + 1e-9)
+        budget, asked = amount, {"unit": unit, "amount": amount}
+    rule = CutRule(
+        by=cut.by, temperature=cut.temperature, min_score=cut.min_score, percent=cut.percent, budget=budget,
+        shares=cut.shares, per=cut.per is not None, redistribute=cut.redistribute,
+    )  # fmt: skip
+    return rule, asked
+
+
+def _total(work: Work, unit: str, survivors: Survivors) -> int:
+    """Return the documents, tokens or bytes of a set."""
+    if unit == "tokens":
+        measure(work, survivors, tokens_column(work))
+    return sum(int(_weights(work, unit, s, np.flatnonzero(survivors.mask(s)).astype(np.int64)).sum()) for s in survivors.shards)
+
+
+def _weights(work: Work, unit: str, shard: Shard, rows: Any) -> Any:
+    if unit == "tokens":
+        return tokens_of(work, shard, rows)
+    if unit == "bytes":
+        return shard.read_column("n_bytes").to_numpy()[rows]
+    return np.ones(rows.size, dtype=np.int64)
+
+
+class _Streams:
+    """The scores of a step as the parts of a cut, in shard order."""
+
+    def __init__(self, work: Work, cut: CutEntry, scored: Scored) -> None:
+        self._work, self._cut, self._scored = work, cut, scored
+        self._unit = cut.budget.unit if cut.budget else "documents"
+
+    def parts(self, column: str) -> Parts:
+        """Return what streams one score column again and again."""
+        return lambda: (self._part(shard, column) for shard in self._scored.reader.survivors.shards)
+
+    def _part(self, shard: Shard, column: str) -> Part:
+        table = self._scored.table(shard)
+        if column not in table.column_names:
+            raise ConfigError(f"no score column {column!r}{nearest(column, table.column_names)}")
+        rows = table.column("row").to_numpy()
+        score = table.column(column).combine_chunks()
+
+        def doc_ids(places: Any) -> list[str]:
+            ids: list[str] = shard.read_column("doc_id").take(pa.array(rows[places])).to_pylist()
+            return ids
+
+        return Part(
+            shard=shard.digest,
+            row=rows,
+            doc_key=table.column("doc_key").to_numpy(),
+            score=pc.fill_null(score, math.nan).to_numpy(zero_copy_only=False).astype(np.float64),
+            eligible=score.is_valid().to_numpy(zero_copy_only=False),
+            weight=_weights(self._work, self._unit, shard, rows),
+            group=self._groups(shard, table, rows),
+            doc_ids=doc_ids,
+        )
+
+    def not_eligible(self, shard: Shard) -> pa.Array:
+        """Return why the selector would not have a document, where it said so."""
+        table = self._scored.table(shard)
+        given = table.column("reason").combine_chunks() if "reason" in table.column_names else None
+        return pa.repeat(pa.scalar(NOT_ELIGIBLE), table.num_rows) if given is None else pc.fill_null(given, NOT_ELIGIBLE)
+
+    def _groups(self, shard: Shard, table: pa.Table, rows: Any) -> pa.Array | None:
+        per = self._cut.per
+        if per is None:
+            return None
+        if per == "source":
+            return shard.read_column("source").take(pa.array(rows))
+        if per.startswith("meta."):
+            return meta_values(shard.read_column("meta").take(pa.array(rows)), per)
+        if per in table.column_names:
+            return table.column(per).combine_chunks()
+        known = ["source", "meta.<key>", *table.column_names]
+        raise ConfigError(f"cut: per: {per!r} is no column{nearest(per, known)}")
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What the cuts decided about the rows of a shard, and the order that each row was judged in."""
+
+    placed: Placed
+    kept: Any
+    score: pa.Array
+
+
+def _decided(streams: _Streams, choice: Choice) -> Iterator[_Decided]:
+    """Yield each shard's decisions: a row belongs to the first cut that chose it, or to the last."""
+    for parts in zip(*(streams.parts(column)() for column in choice.cuts), strict=True):
+        shape = parts[0].row.size
+        kept = np.zeros(shape, dtype=np.bool_)
+        keys, score = np.full(shape, math.nan), np.full(shape, math.nan)
+        group, has_score = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+        for number, (part, cut) in enumerate(zip(parts, choice.cuts.values(), strict=True)):
+            left = replace(part, eligible=part.eligible & ~kept)
+            new = cut.kept(left)
+            mine = left.eligible
+            keys[mine], score[mine] = cut.keys(left)[mine], part.score[mine]
+            group[mine] = number * GROUPS_OF_A_CUT + _group_codes(part, cut)[mine]
+            has_score |= part.eligible
+            kept |= new
+        yield _Decided(Placed(parts[0], keys, group), kept, pa.array(score, mask=~has_score))
+
+
+def _group_codes(part: Part, cut: Cut) -> Any:
+    """Return a small number for the group of each row."""
+    if part.group is None:
+        return np.zeros(part.row.size, dtype=np.int64)
+    names = pc.fill_null(pa.array(part.group).cast(pa.string()), NO_GROUP)
+    return pc.fill_null(pc.index_in(names, pa.array(list(cut.edges), pa.string())), -1).to_numpy().astype(np.int64)
+
+
+def _verdicts(work: Work, streams: _Streams, choice: Choice, survivors: Survivors) -> Iterator[tuple[Shard, Verdicts]]:
+    """Yield what the cuts decided, shard by shard."""
+    placed = ranks(work.lake, lambda: (d.placed for d in _decided(streams, choice)), len(survivors.shards), survivors.n_documents)
+    for shard, decided, rank in zip(survivors.shards, _decided(streams, choice), placed, strict=True):
+        why_not = pc.if_else(decided.score.is_valid(), pa.scalar("below the cut"), streams.not_eligible(shard))
+        reason = pc.if_else(pa.array(decided.kept), pa.scalar(None, pa.string()), why_not)
+        yield shard, Verdicts(decided.placed.part.row, decided.kept, reason=reason, score=decided.score, rank=rank)
+
+
+def _cut_json(cut: Cut) -> dict[str, Any]:
+    """Return what people ask about a cut: what was asked, what there was, what was taken."""
+    groups = [{k: v for k, v in asdict(g).items()} for g in cut.groups]
+    whole = {n: getattr(cut, n) for n in ("n_seen", "n_eligible", "n_kept", "weight_kept", "weight_seen", "shortfall")}
+    return {**whole, "groups": groups}

@@ -1,0 +1,204 @@
+"""What the commands print: tables for people, JSON for programs, always on stdout."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from ..features.registry import REGISTRY as FEATURES
+from ..selectors.registry import REGISTRY as SELECTORS
+from ..storage.catalog import connect
+from ..storage.errors import ConfigError
+from ..storage.lake import Lake
+from ..storage.plugins import nearest
+from ..storage.verify import Damage
+from .api import Run
+from .loading import load_config
+from .runs import RunRecord, load_runs
+
+QUERY_FORMATS = ("table", "csv", "json")
+
+
+def print_run(run: Run, as_json: bool) -> None:
+    """Print what a run did and where to look next."""
+    record = run.record
+    if as_json:
+        print_json({**asdict(record), "exit_code": run.exit_code})
+        return
+    _print_record(record)
+    for folder in run.outputs:
+        _line(f"mixture   {_short(folder)}")
+    if record.steps:
+        _line("\nlook next")
+        _line(f"  tamis status {record.run} --lake {_short(run.lake.root)}")
+        query = f"select source, count(*) n, sum(n_tokens) tokens from selections join documents using (corpus, doc_id) where run = '{record.run}' and kept group by 1 order by 2 desc limit 10"
+        _line(f'  tamis sql --lake {_short(run.lake.root)} "{query}"')
+
+
+def _print_record(record: RunRecord) -> None:
+    """Print the parts of a record that people ask for."""
+    _line(f"run       {record.run}   {record.flow}   {record.status if record.finished else 'done'}")
+    if record.counts:
+        c = record.counts
+        rest = f"{c['quarantined']:,} quarantined + {c['excluded']:,} excluded = {c['records']:,} records in {c['files']:,} files"
+        _line(f"{record.corpus:9} {c['documents']:,} documents + {rest}")
+    if record.steps:
+        rows = [[s["name"], _kind(s), s["entered"], s["kept"], s["tokens_kept"], _why(s["reasons"])] for s in record.steps]
+        _table(["step", "kind", "entered", "kept", "tokens kept", "dropped"], rows)
+        for step in record.steps:
+            for name, value in (step.get("health") or {}).items():
+                _line(f"  {step['name']}: {name.replace('_', ' ')} {_number(value)}")
+    for warning in record.warnings:
+        _line(f"warning   {warning}")
+
+
+def _kind(step: dict[str, Any]) -> str:
+    return str(step.get("selector") or step["kind"])
+
+
+def _why(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+
+
+def print_status(lake: Lake, wanted: str | None, as_json: bool) -> None:
+    """Print the runs of a lake, or one run with its stages."""
+    runs = load_runs(lake)
+    if wanted is not None:
+        found = [r for r in runs if wanted in r.run]
+        if not found:
+            raise ConfigError(f"no run {wanted!r}{nearest(wanted, [r.run for r in runs])}")
+        _print_one(found[-1], as_json)
+    elif as_json:
+        print_json([asdict(r) for r in runs])
+    else:
+        rows = [[r.run, r.flow, r.status, r.exit_code, r.computed, sum(s.reused for s in r.stages),
+                 round(sum(s.seconds for s in r.stages), 1), len(r.warnings)] for r in runs[-20:]]  # fmt: skip
+        _table(["run", "flow", "status", "exit", "computed", "reused", "seconds", "warnings"], rows)
+
+
+def _print_one(record: RunRecord, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(record))
+        return
+    _print_record(record)
+    _table(["stage", "computed", "reused", "seconds"], [[s.name, s.computed, s.reused, s.seconds] for s in record.stages])
+    if record.error:
+        _line(f"error     {record.error}")
+
+
+def print_list(config: Path, as_json: bool) -> None:
+    """Print the plug-ins with their parameters, and the flows where there is a configuration."""
+    plugins: list[tuple[str, str, Any]] = [("selector", n, SELECTORS.find(n)) for n in SELECTORS.names()]
+    plugins += [("feature", n, FEATURES.find(n)) for n in FEATURES.names()]
+    listed: list[dict[str, Any]] = [
+        {"kind": kind, "name": name, "about": _first_sentence(found), "parameters": _parameters(found)}
+        for kind, name, found in plugins
+    ]
+    flows = load_config(config).config.flows if config.exists() else {}
+    listed += [
+        {"kind": "flow", "name": name, "about": f"{flow.corpus}: " + " → ".join(s.name for s in flow.steps), "parameters": {}}
+        for name, flow in flows.items()
+    ]
+    if as_json:
+        print_json(listed)
+        return
+    rows = [[p["kind"], p["name"], p["about"], ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed]
+    _table(["kind", "name", "about", "parameters and defaults"], rows)
+
+
+def _first_sentence(plugin: Any) -> str:
+    return (plugin.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ").split(";")[0].rstrip(".")
+
+
+def _parameters(plugin: Any) -> dict[str, Any]:
+    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields(plugin)}
+
+
+def print_query(lake: Lake, query: str, form: str) -> None:
+    """Print the result of a query. Raises ConfigError for a query that DuckDB refuses."""
+    if form not in QUERY_FORMATS:
+        raise ConfigError(f"--format {form!r}{nearest(form, QUERY_FORMATS)}")
+    try:
+        found = connect(lake).execute(query)
+        columns, rows = [d[0] for d in found.description or []], found.fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(f"the query failed: {error}") from None
+    if form == "json":
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif form == "csv":
+        _csv(columns, rows)
+    else:
+        _table(columns, rows)
+
+
+def print_damage(damage: Iterable[Damage], as_json: bool) -> int:
+    """Print what is damaged; return the exit code: 1 where anything is."""
+    found = list(damage)
+    if as_json:
+        print_json([asdict(d) for d in found])
+    elif found:
+        _table(["file", "what is wrong", "what repairs it"], [[d.file, d.problem, d.repair] for d in found])
+    else:
+        _line("nothing is damaged")
+    return 1 if found else 0
+
+
+def print_json(value: Any) -> None:
+    """Print JSON; NaN becomes null and bytes become hex."""
+    print(json.dumps(_jsonable(value), indent=1, ensure_ascii=False, default=str))  # noqa: T201
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table: numbers to the right, plain where stdout is no terminal."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    rows = [list(row) for row in rows]
+    for i, name in enumerate(head):
+        numeric = bool(rows) and all(isinstance(r[i], (int, float)) or r[i] is None for r in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_number(v) for v in row))
+    console.print(table)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def _short(path: Path) -> str:
+    """Return a path as people would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _line(text: str) -> None:
+    print(text)  # noqa: T201

@@ -1,0 +1,45 @@
+"""What every stage needs: the lake, the configuration, who maps, who is told."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ..features.base import Feature
+from ..features.tokens import Tokens
+from ..selectors.keyed import stream_key
+from ..storage.lake import Lake
+from .config import Config
+from .engine import Threads
+from .progress import Reporter
+from .runs import RunLog
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: of a flow, or of an ingestion alone."""
+
+    lake: Lake
+    config: Config
+    root: Path
+    """The folder that relative paths of the configuration are below."""
+    features: dict[str, Feature]
+    """The features of `flows.yaml` by alias."""
+    tokens: Tokens
+    """The flow's tokenizer: the unit of every token budget."""
+    engine: Threads
+    log: RunLog
+    reporter: Reporter = field(default_factory=Reporter)
+
+    def map(self, name: str, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
+        """Map in the order of the items, with progress."""
+        return self.reporter.track(self.engine.map(function, items), len(items), name)
+
+    def draw(self, step: str) -> Callable[[str], int]:
+        """Return what gives a step the keys of its random numbers."""
+        return lambda purpose: stream_key(self.config.seed, step, purpose)
+
+
