@@ -1,8 +1,8 @@
 """Hashed n-grams of lower-cased tokens, in one pass over the bytes and with nothing but the buckets kept.
 
-Each code point is lowered by a table and absorbed into a rolling 64-bit hash; the end of a token mixes it, and a gram of
-order m is made from the gram of order m - 1 that ended one token earlier. So n orders cost n mixes a token, however long
-the tokens are, and "a b" and "ab" share nothing. These numbers are a format: a change raises `NGrams.version`.
+Each code point is lowered by a table and absorbed into a rolling 64-bit hash; the end of a token mixes it, and a gram
+of order m is made from the gram of order m - 1 that ended one token earlier. So n orders cost n mixes a token, however
+long the tokens are, and "a b" and "ab" share nothing. These numbers are a format: a change raises `NGrams.version`.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ def _end_of_token(
     ids: npt.NDArray[np.uint16] | npt.NDArray[np.uint32],
     at: np.uint64,
 ) -> np.uint64:
-    """Write the grams that end at this token, which `n_words` precede, keep them for the next one, and return the end."""
+    """Write the grams that end at this token, which `n_words` precede; keep them for the next one; return the end."""
     n_grams = min(n_words + ONE, np.uint64(len(grams)))
     m = n_grams
     while m > ONE:

@@ -1,8 +1,9 @@
-"""Hashed n-grams of words: which of B buckets each n-gram of a document falls into, in text order.
+r"""Hashed n-grams of words: which of B buckets each n-gram of a document falls into, in text order.
 
-These are DSIR's features (Xie et al. 2023, https://arxiv.org/abs/2302.03169) before they are counted: lower-cased tokens
-`\\w+|[^\\w\\s]+`, all orders 1..n in the same buckets. Kept in order instead of counted, the same ids serve a document's
-counts and any window of its words. They are never stored: hashing again (280 MB/s a core) is cheaper than reading.
+These are DSIR's features (Xie et al. 2023, https://arxiv.org/abs/2302.03169) before they are counted: lower-cased
+tokens `\w+|[^\w\s]+`, all orders 1..n in the same buckets. Kept in order instead of counted, the same ids serve a
+document's counts and any window of its words. They are never stored: hashing again (280 MB/s a core) is cheaper than
+reading them.
 
 `hash: fast` is this package's own 64-bit hash. `hash: sha256` gives the official code's buckets, eighty times slower,
 for those who must reproduce its numbers.
@@ -38,8 +39,8 @@ Memo = dict[str, int]
 class NGrams(Feature):
     """Hash every n-gram of 1 to `ngrams` words into one of `buckets`.
 
-    The column `ids` lists, for each word, the gram of one word, then the gram of two words that ends there, and so on as
-    far as the text goes back: word i begins at `id_offset(i, ngrams)`.
+    The column `ids` lists, for each word, the gram of one word, then the gram of two words that ends there, and so on
+    as far as the text goes back: word i begins at `id_offset(i, ngrams)`.
     """
 
     name: ClassVar[str] = "ngrams"

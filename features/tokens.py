@@ -30,7 +30,7 @@ _SLICE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Tokens(Feature):
-    """Count tokens: `words` (matches of `\\w+|[^\\w\\s]+`), `bytes` (of UTF-8), or those of a tokenizer.json or Hub name."""
+    r"""Count tokens: `words` (matches of `\w+|[^\w\s]+`), `bytes` (UTF-8), or a tokenizer's (a file or a Hub name)."""
 
     name: ClassVar[str] = "tokens"
     version: ClassVar[int] = 1
@@ -51,19 +51,11 @@ class Tokens(Feature):
             return {}
         if self.tokenizer == "words":
             return {"unicode": unicodedata.unidata_version}
-        return {"tokenizer": hashlib.sha256(self.load().to_str().encode()).hexdigest()}
+        return {"tokenizer": hashlib.sha256(self._tokenizer().to_str().encode()).hexdigest()}
 
     def load(self, device: str = "cpu") -> Tokenizer | None:
         """Return the tokenizer, without truncation and padding; None for words and bytes. Raises ConfigError."""
-        if self.tokenizer in ("words", "bytes"):
-            return None
-        path = Path(self.tokenizer)
-        if path.is_file():
-            stat = path.stat()
-            return _from_file(self.tokenizer, stat.st_mtime_ns, stat.st_size)
-        if path.suffix == ".json" or path.is_absolute():
-            raise ConfigError(f"tokenizer: there is no file {self.tokenizer!r}, expected {_EXPECTED}.")
-        return _from_hub(self.tokenizer)
+        return None if self.tokenizer in ("words", "bytes") else self._tokenizer()
 
     def compute(self, batch: pa.RecordBatch, model: Tokenizer | None = None) -> pa.RecordBatch:
         """Return the column `n_tokens`."""
@@ -75,8 +67,17 @@ class Tokens(Feature):
             counts = np.empty(len(text), np.int64)
             count_words(offsets, data, unicode_tables().classes, counts)
         else:
-            counts = _count(text, offsets, self.load() if model is None else model)
+            counts = _count(text, offsets, self._tokenizer() if model is None else model)
         return pa.record_batch([pa.array(counts, pa.int64())], schema=self.columns)
+
+    def _tokenizer(self) -> Tokenizer:
+        path = Path(self.tokenizer)
+        if path.is_file():
+            stat = path.stat()
+            return _from_file(self.tokenizer, stat.st_mtime_ns, stat.st_size)
+        if path.suffix == ".json" or path.is_absolute():
+            raise ConfigError(f"tokenizer: there is no file {self.tokenizer!r}, expected {_EXPECTED}.")
+        return _from_hub(self.tokenizer)
 
 
 def _count(text: pa.Array, offsets: npt.NDArray[np.int64], tokenizer: Tokenizer) -> npt.NDArray[np.int64]:

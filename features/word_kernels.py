@@ -1,15 +1,17 @@
-"""The tokens of `re.findall(r"\\w+|[^\\w\\s]+", text)`, found in UTF-8 bytes without a Python object.
+r"""The tokens of `re.findall(r"\w+|[^\w\s]+", text)`, found in UTF-8 bytes without a Python object.
 
 A token is a longest run of code points of one kind (see `unicode_tables`), so one comparison a code point finds its
-borders. The functions here are the alphabet of the other kernels: decoding, hashing and the end of a token. The input is
-valid UTF-8, which Arrow guarantees; nothing is checked.
+borders. The functions here are the alphabet of the other kernels: decoding, hashing, joining. The input is valid
+UTF-8, as Arrow's strings are; nothing is checked.
 
-Places are unsigned: a signed index costs a test for Python's negative ones (350 instead of 240 MB/s). In Numba an unsigned
-plus a signed number is a float, hence the named constants.
+Places are unsigned: a signed index costs a test for Python's negative ones (240 instead of 350 MB/s). In Numba an
+unsigned plus a signed number is a float, hence the named constants.
 
-Trap: Numba's cache follows changes of the file that holds a kernel, not of the files that it imports. Whoever edits this
-file removes `__pycache__/*.nb?` before believing a test.
+Trap: Numba's cache follows changes of the file that holds a kernel, not of the files that it imports. Whoever edits
+this file removes `__pycache__/*.nb?` before believing a test.
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +43,7 @@ def mix64(x: np.uint64) -> np.uint64:
 
 
 @njit(nogil=True, cache=True)
-def absorb(state: np.uint64, value: int) -> np.uint64:
+def absorb(state: np.uint64, value: int | np.unsignedinteger[Any]) -> np.uint64:
     """Return the rolling hash after one more code point or byte."""
     return (state ^ np.uint64(value)) * STEP
 
@@ -83,7 +85,7 @@ def count_words(offsets: Offsets, data: Bytes, classes: npt.NDArray[np.uint8], n
 
 @njit(nogil=True, cache=True)
 def lowers_by_context(offsets: Offsets, data: Bytes, found: npt.NDArray[np.bool_]) -> bool:
-    """Mark the documents that hold U+0130 or U+03A3, the two letters that no table can lower; return whether any does."""
+    """Mark the documents with U+0130 or U+03A3, the letters that no table can lower; return whether there are any."""
     total = False
     for doc in range(len(offsets) - 1):
         hit = False
