@@ -5,7 +5,9 @@ this module is imported only where there is something to do.
 """
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -16,6 +18,8 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
 from ..storage.errors import TamisError
@@ -44,7 +48,30 @@ def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
         publish_artifacts(work.log.record)
         return Completed(message=_message(work.log.record), name="Completed")
 
-    tamis_flow()
+    with temporary_server():
+        tamis_flow()
+
+
+@contextmanager
+def temporary_server() -> Iterator[None]:
+    """Use the Prefect server that the settings name, or a temporary one that cannot outlive this process.
+
+    Prefect stops its temporary server at a normal exit only. So a shell waits for the end of a pipe, which even `kill -9` of
+    this process closes, and ends the server then.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    server = SubprocessASGIServer()
+    server.start()
+    assert server.server_process is not None
+    command = ["sh", "-c", 'cat > /dev/null; kill "$0" 2> /dev/null', str(server.server_process.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        finally:
+            server.stop()
+            watcher.kill()
 
 
 def _may_pass(task: object, run: object, state: State[Any]) -> bool:

@@ -1,0 +1,99 @@
+"""A flow that is killed and started again ends as if nothing had happened."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tamis
+from small_flow import chosen, documents, make_case, write_jsonl
+from tamis.pipelines.runs import load_runs
+from tamis.storage.errors import TamisError
+from tamis.storage.lake import Lake
+from tamis.storage.verify import verify
+
+
+def start(config, lake):
+    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "small", "-c", str(config), "--no-prefect", "-q"]
+    return subprocess.Popen([*command, "--set", f"lake={lake}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def result(run):
+    """Return everything that a user keeps: the chosen ids and the digests of the written files."""
+    return chosen(run), [[f["sha256"] for f in o["files"]] for o in run.record.outputs]
+
+
+def test_killed_at_random_moments_the_same_command_gives_the_same_result(tmp_path):
+    config = make_case(tmp_path, n=2000, files=12, corpora={"web": {"files": ["raw/*"], "shard_bytes": 20_000}})
+    began = time.monotonic()
+    assert start(config, "whole").wait(120) == 0
+    seconds = time.monotonic() - began
+    rng = random.Random(20261121)
+    killed = 0
+    for moment in sorted(rng.uniform(0.3, 0.95) * seconds for _ in range(5)):
+        process = start(config, "broken")
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed, "no run was long enough to be killed"
+    broken = tamis.run(config, "small", overrides=["lake=broken"])
+    assert result(broken) == result(tamis.run(config, "small", overrides=["lake=whole"]))
+    assert list(verify(broken.lake)) == []
+    assert [p for p in broken.lake.scratch.iterdir()] == [], "what dead processes left is swept"
+    statuses = [r.status for r in load_runs(broken.lake)]
+    assert statuses.count("interrupted") <= killed
+    assert statuses[-1] == "done"
+
+
+def test_a_full_disk_fails_with_a_message_and_is_resumed(tmp_path, monkeypatch):
+    config = make_case(tmp_path)
+    whole = tamis.run(config, "small", overrides=["lake=whole"])
+    written = Lake.publish_table
+    calls = []
+
+    def full(self, target, table):
+        calls.append(target)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device", str(target))
+        return written(self, target, table)
+
+    monkeypatch.setattr(Lake, "publish_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        tamis.run(config, "small", workers=1)
+    monkeypatch.undo()
+    assert result(tamis.run(config, "small")) == result(whole)
+
+
+def test_on_bad_fail_stops_at_the_first_bad_record_and_says_where(tmp_path):
+    config = make_case(tmp_path)
+    with (tmp_path / "raw" / "part-1.jsonl").open("a") as file:
+        file.write('{"id": "x"}\n')
+    with pytest.raises(TamisError, match=r"part-1\.jsonl line 101: .*text"):
+        tamis.run(config, "small", overrides=["corpora.web.on_bad=fail"])
+    assert load_runs(Lake.open(tmp_path / "lake"))[-1].status == "failed"
+    run = tamis.run(config, "small")
+    assert run.exit_code == 3
+    assert run.record.counts["quarantined"] == 1
+
+
+def test_a_budget_beyond_the_pool_takes_all_and_says_so(tmp_path):
+    config = make_case(tmp_path)
+    run = tamis.run(config, "small", overrides=["flows.small.steps.like_code.cut.budget.tokens=2B"])
+    assert run.exit_code == 3
+    assert any("is not met" in w for w in run.record.warnings)
+    assert run.steps[-1]["kept"] > 0
+
+
+def test_an_empty_corpus_goes_through(tmp_path):
+    config = make_case(tmp_path, n=3)
+    for path in (tmp_path / "raw").iterdir():
+        path.write_text("")
+    run = tamis.run(config, "small")
+    assert (run.exit_code, run.steps[-1]["kept"]) == (0, 0)
+    write_jsonl(tmp_path / "raw" / "part-0.jsonl", documents(40))
+    assert tamis.run(config, "small").steps[-1]["kept"] > 0
