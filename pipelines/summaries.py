@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..features.registry import REGISTRY as FEATURES
 from ..selectors.registry import REGISTRY as SELECTORS
-from ..storage.catalog import connect
+from ..storage.catalog import connect, reads_only
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.plugins import nearest
@@ -126,8 +126,11 @@ def print_query(lake: Lake, query: str, form: str) -> None:
     """Print the result of a query. Raises ConfigError for a query that DuckDB refuses."""
     if form not in QUERY_FORMATS:
         raise ConfigError(f"--format {form!r}{nearest(form, QUERY_FORMATS)}")
+    connection = connect(lake)
     try:
-        found = connect(lake).execute(query)
+        if not reads_only(connection, query):
+            raise ConfigError("the query is not one statement that reads; use select, from, describe or explain")
+        found = connection.execute(query)
         columns, rows = [d[0] for d in found.description or []], found.fetchall()
     except duckdb.Error as error:
         raise ConfigError(f"the query failed: {error}") from None

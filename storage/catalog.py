@@ -165,7 +165,7 @@ def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, adde
     """Create a view over files, with columns made of a file's name and position; typed and empty where there are none."""
     columns = ", ".join(f.name for f in schema)
     if files:
-        listed = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
+        listed = ", ".join(f"'{_quoted(f)}'" for f in files)
         source = f"read_parquet([{listed}], filename = true, file_row_number = true)"
     else:
         typed = ", ".join(f"null::{_DUCKDB_TYPES[f.type]} as {f.name}" for f in schema)
@@ -181,14 +181,29 @@ _OF_ITS_PACK = "parse_filename(filename, true) as pack, "
 def connect(lake: Lake) -> Any:
     """Open the catalogue for reading. Raises LakeError where there is none.
 
-    A lake that was moved gets its views in memory, because those in the file name the old place.
+    It is attached to a database of its own in memory: DuckDB shares one open file among all connections of a process, so an
+    older reader would hide what was published since. A lake that was moved gets its views in memory, because those in the
+    file name the old place.
     """
     if not lake.catalog.exists():
         raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')
-    connection = duckdb.connect(str(lake.catalog), read_only=True)
-    moved = connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [str(lake.root)]).fetchall()
-    if moved:
-        connection.close()
-        connection = duckdb.connect()
+    connection = duckdb.connect()
+    connection.execute(f"attach '{_quoted(lake.catalog)}' as catalog (read_only)")
+    connection.execute("use catalog")
+    if connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [str(lake.root)]).fetchall():
+        connection.execute("use memory")
         fill_catalog(connection, lake)
     return connection
+
+
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+def reads_only(connection: Any, query: str) -> bool:
+    """Say whether a text is one statement that changes nothing, neither the catalogue nor files."""
+    statements = connection.extract_statements(query)
+    return len(statements) == 1 and statements[0].type in _READING
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,88 @@
+"""The catalogue: typed while empty, read-only, right after a move, and open to readers while a run is in progress."""
+
+import shutil
+import subprocess
+import sys
+
+import duckdb
+import pytest
+import tamis
+from small_flow import chosen, make_case
+from tamis.storage.catalog import build_catalog
+from tamis.storage.lake import Lake
+
+VIEWS = ("corpora", "files", "shards", "features", "runs", "steps", "documents", "text", "scores", "selections",
+         "selection_steps", "mixtures", "quarantine", "excluded")  # fmt: skip
+
+QUESTION = """select d.source, count(*), sum(d.n_tokens) from selections s join documents d using (corpus, doc_id)
+              where s.run = '{run}' and s.kept group by 1 order by 1"""
+
+
+def columns(lake, view):
+    relation = tamis.sql(lake, f"from {view}")
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def test_every_view_has_the_same_columns_while_there_is_nothing(tmp_path):
+    empty = Lake.open(tmp_path / "empty", create=True)
+    build_catalog(empty)
+    full = tamis.run(make_case(tmp_path), "small").lake
+    for view in VIEWS:
+        assert columns(empty, view) == columns(full, view), view
+        assert tamis.sql(empty, f"from {view}").fetchall() == []
+
+
+def test_nobody_can_write_through_it(tmp_path):
+    lake = tamis.run(make_case(tmp_path), "small").lake
+    for statement in ("drop view selections", "create table x (i int)", "delete from runs"):
+        with pytest.raises(duckdb.Error):
+            tamis.sql(lake, statement)
+
+
+def test_a_row_is_a_document_and_run_with_its_deciding_step(tmp_path):
+    run = tamis.run(make_case(tmp_path), "small")
+    n = run.record.counts["documents"]
+    rows = tamis.sql(run.lake, "select count(*), count(distinct doc_id) from selections where run = $1", [run.id]).fetchall()
+    assert rows == [(n, n)]
+    by_step = tamis.sql(run.lake, "select step, count(*) from selections where run = $1 group by 1", [run.id]).fetchall()
+    entered = {s["name"]: s["entered"] for s in run.steps}
+    dropped = {s["name"]: s["entered"] - s["kept"] for s in run.steps}
+    assert dict(by_step) == {**dropped, "like_code": entered["like_code"]}
+
+
+def test_ranks_follow_the_order_of_the_cut(tmp_path):
+    run = tamis.run(make_case(tmp_path), "small", overrides=["flows.small.steps.like_code.cut.by=top"])
+    query = "select rank, score, doc_id, kept from selections where run = $1 and step = 'like_code' and rank is not null"
+    rows = tamis.sql(run.lake, query, [run.id]).fetchall()
+    by_rank = sorted(rows)
+    assert [r[0] for r in by_rank] == list(range(1, len(rows) + 1))
+    assert by_rank == sorted(rows, key=lambda r: (-r[1], r[2]))
+    kept = [r[3] for r in by_rank]
+    assert kept == sorted(kept, reverse=True)
+
+
+def test_a_moved_lake_still_answers(tmp_path):
+    run = tamis.run(make_case(tmp_path), "small")
+    before = chosen(run)
+    shutil.move(run.lake.root, tmp_path / "elsewhere")
+    query = "select doc_id from selections join text using (corpus, doc_id) where run = $1 and kept order by 1"
+    assert [i for (i,) in tamis.sql(tmp_path / "elsewhere", query, [run.id]).fetchall()] == before
+
+
+def test_readers_and_a_run_do_not_disturb_each_other(tmp_path):
+    config = make_case(tmp_path, n=2000, corpora={"web": {"files": ["raw/*"], "shard_bytes": 8000}})
+    first = tamis.run(config, "small", overrides=["seed=1"])
+    question = QUESTION.format(run=first.id)
+    expected = tamis.sql(first.lake, question).fetchall()
+    assert expected
+    held = tamis.sql(first.lake, question)  # an open reader, all the while
+    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "small", "-c", str(config), "--no-prefect", "-q"]
+    asked = 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            assert tamis.sql(first.lake, question).fetchall() == expected
+            asked += 1
+        assert process.returncode == 0
+    assert asked > 3
+    assert held.fetchall() == expected
+    assert len(tamis.sql(first.lake, "from runs").fetchall()) == 2
