@@ -1,13 +1,20 @@
 """DSIR: data selection with importance resampling over hashed n-grams.
 
-Xie et al. 2023, https://arxiv.org/abs/2302.03169. Pool and target are bags of hashed n-grams; a document's log weight is
-log p_target - log p_pool of its own bag. The official code adds that up over all n-grams of a document, so on documents of
-unequal length the weight follows length more than content, its spread dwarfs the Gumbel noise, and "resampling" is nearly
-top-k. `normalise: none` reproduces that; the default divides by the number of n-grams.
+Xie et al. 2023, https://arxiv.org/abs/2302.03169. Pool and target are bags of hashed n-grams, and a document's log weight is
+log p_target - log p_pool of its own bag. The official code adds that up over all n-grams of a document and leaves n-grams
+that a small target never shows at log 1e-8. So on documents of unequal length the weight follows length more than content
+(rank correlation down to -0.97), its spread of thousands dwarfs the Gumbel noise of 1.3, and "resampling" is nearly top-k.
+
+The default differs in three ways, each of which is one parameter: `mix` smooths the target with the pool, so that an n-gram
+the target never shows costs log(mix) at most; `normalise: per_token` takes the mean over the n-grams, 0 being the pool's
+average text; `prior_words` scores every document as if it had so many more words of average text, so that tiny ones need
+evidence. The score is the log weight of 128 words of such text, the paper's unit: Gumbel noise at temperature 1 means there
+what it means in the paper. `hash: sha256, buckets: 10000, mix: 0, normalise: none` gives the official numbers.
+`tests/benchmarks/dsir_shares.py` compares them.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,15 +24,18 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..features.ngrams import NGrams
-from ..storage.errors import SelectionError
+from ..storage.errors import ConfigError, SelectionError
 from .base import Batches, Choice, Draw, Selector, Target, remaining
 from .budget import Cut, CutRule, Parts, make_cut
-from .dsir_kernels import count_buckets, sum_ratios, window_means
+from .dsir_kernels import count_buckets, log_ratios, shrunken_means, sum_ratios
 
 EPSILON = 1e-8
-"""Added to both probabilities, as the official code does: an n-gram that the pool has never counts infinitely."""
+"""Added to both probabilities, as the official code does: no n-gram counts infinitely."""
+EXAMPLE_WORDS = 128
+"""A normalised score is the log weight of so many words, the length of the paper's examples."""
 
 Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,14 @@ class BucketCounts:
 
 @dataclass(frozen=True)
 class DsirState:
-    """What scoring needs: `ratio[t, b]` = log p_target - log p_pool of bucket b for target t, and each target's counts."""
+    """What scoring needs, by target: its share of the budget, log ratios, their mean over the pool, and its counts."""
 
     names: tuple[str, ...]
     proportions: tuple[float, ...]
     ratio: npt.NDArray[np.float64]
+    """log p_target - log p_pool, targets x buckets."""
+    centre: tuple[float, ...]
+    """Mean of `ratio` over the n-grams of the pool."""
     target_counts: Int64s
 
 
@@ -56,15 +69,33 @@ class Dsir(Selector):
     state_type = DsirState
 
     ngrams: int = 2
-    buckets: int = 10_000
+    buckets: int = 1 << 18
     hash: Literal["fast", "sha256"] = "fast"
+    mix: float = 0.8
+    """Share of the pool in the target's distribution (Jelinek-Mercer smoothing), 0 <= mix < 1."""
     smoothing: float = 0.0
+    """Added to the count of every bucket of the target (Laplace): its effect depends on the number of buckets."""
     min_words: int = 0
     normalise: Literal["none", "per_token"] = "per_token"
+    prior_words: float = 10.0
+    """per_token: words of the pool's average text that every document is taken to have beside its own."""
     unit: Literal["document", "window"] = "document"
     window_words: int = 128
     window_score: Literal["mean", "max"] = "mean"
+    """unit: window scores runs of `window_words` words, and a document by their mean or their best; needs per_token."""
     targets: Literal["separate", "joint"] = "separate"
+    """Several targets: one log ratio each, with their shares of the budget; or the counts of all, added up."""
+
+    def __post_init__(self) -> None:
+        for name, value, good in (
+            ("mix", self.mix, 0 <= self.mix < 1),
+            ("smoothing", self.smoothing, 0 <= self.smoothing < math.inf),
+            ("prior_words", self.prior_words, 0 <= self.prior_words < math.inf),
+            ("window_words", self.window_words, self.window_words >= 1),
+            ("unit", self.unit, self.unit == "document" or self.normalise == "per_token"),
+        ):
+            if not good:
+                raise ConfigError(f"dsir: {name} cannot be {value!r}; see its range in `tamis list` or the documentation")
 
     @property
     def needs(self) -> tuple[Feature, ...]:
@@ -73,9 +104,7 @@ class Dsir(Selector):
 
     def summarise(self, batch: pa.RecordBatch) -> BucketCounts:
         """Count the buckets of all n-grams in the batch."""
-        counts = np.zeros(self.buckets, dtype=np.int64)
-        count_buckets(_lists(batch)[1], counts)
-        return BucketCounts(counts)
+        return BucketCounts(self._count([batch]))
 
     def merge(self, summaries: Sequence[BucketCounts]) -> BucketCounts:
         """Add counts: integers, so exact in any order."""
@@ -83,7 +112,7 @@ class Dsir(Selector):
 
     def fit(self, summary: BucketCounts | None, targets: Sequence[Target], draw: Draw) -> DsirState:
         """Return the log ratios of each target (equations 2 to 4 of the official code's description)."""
-        counted = [np.sum([self.summarise(b).counts for b in t.batches()], axis=0, dtype=np.int64) for t in targets]
+        counted = [self._count(t.batches()) for t in targets]
         names, weights = [t.name for t in targets], [t.weight for t in targets]
         if self.targets == "joint":
             counted, names, weights = [np.sum(counted, axis=0)], ["+".join(names)], [None]
@@ -91,28 +120,38 @@ class Dsir(Selector):
             if not counts.sum():
                 raise SelectionError(f"dsir: the target {name!r} has no words; give it documents with text")
         pool = summary.counts if summary else np.zeros(self.buckets, dtype=np.int64)
-        ratio = np.stack([self._ratio(pool, counts) for counts in counted])
-        return DsirState(tuple(names), _proportions(weights, counted), ratio, np.stack(counted))
-
-    def _ratio(self, pool: Int64s, target: Int64s) -> npt.NDArray[np.float64]:
         p_pool = pool / max(1, pool.sum())
+        ratio = np.stack([self._ratio(p_pool, counts) for counts in counted])
+        centre = tuple((ratio * p_pool).sum(axis=1).tolist())
+        return DsirState(tuple(names), _proportions(weights, counted), ratio, centre, np.stack(counted))
+
+    def _count(self, batches: Iterable[pa.RecordBatch]) -> Int64s:
+        counts = np.zeros(self.buckets, dtype=np.int64)
+        for batch in batches:
+            count_buckets(_lists(batch)[1], counts)
+        return counts
+
+    def _ratio(self, p_pool: Float64s, target: Int64s) -> Float64s:
         smoothed = target + self.smoothing
         p_target = smoothed / smoothed.sum()
-        ratio: npt.NDArray[np.float64] = np.log(p_target + EPSILON) - np.log(p_pool + EPSILON)
+        if self.mix:
+            p_target = (1 - self.mix) * p_target + self.mix * p_pool
+        ratio = np.empty(self.buckets, dtype=np.float64)
+        log_ratios(p_target, p_pool, EPSILON, ratio)
         return ratio
 
     def score(self, batch: pa.RecordBatch, state: DsirState) -> pa.Table:
-        """Return `score`, or one `score_<target>` a target: the log weight, or its mean over the n-grams.
+        """Return `score`, or one `score_<target>` a target: the log weight of the document, or of 128 words like its own.
 
-        A document of fewer than `min_words` words, or without any, may not be chosen.
+        A document of fewer than `min_words` words may not be chosen, nor one without any where scores are normalised.
         """
         ends, ids = _lists(batch)
         n_ids = np.diff(ends)
         short = self._length(n_ids) < self.min_words
-        blank = n_ids == 0 if self.normalise == "per_token" or self.unit == "window" else np.zeros_like(short)
+        blank = (n_ids == 0) & (self.normalise == "per_token")
         columns = {
-            name: pa.array(self._scores(ends, ids, ratio), mask=short | blank)
-            for name, ratio in zip(_columns(state), state.ratio, strict=True)
+            name: pa.array(self._scores(ends, ids, ratio, centre), mask=short | blank)
+            for name, ratio, centre in zip(_columns(state), state.ratio, state.centre, strict=True)
         }
         reason = np.where(short, f"fewer than {self.min_words} words", "no words")
         return pa.table(columns | {"reason": pa.array(reason, mask=~(short | blank))})
@@ -122,13 +161,15 @@ class Dsir(Selector):
         length: Int64s = (n_ids + self.ngrams * (self.ngrams - 1) // 2) // self.ngrams
         return length
 
-    def _scores(self, ends: Int64s, ids: Any, ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _scores(self, ends: Int64s, ids: Any, ratio: Float64s, centre: float) -> Float64s:
         out = np.empty(len(ends) - 1, dtype=np.float64)
-        if self.unit == "window":
-            window_means(ends, ids, ratio, self.window_words * self.ngrams, self.window_score == "max", out)
+        if self.normalise == "none":
+            sum_ratios(ends, ids, ratio, out)
             return out
-        sum_ratios(ends, ids, ratio, out)
-        return out / np.maximum(1, np.diff(ends)) if self.normalise == "per_token" else out
+        window = self.window_words * self.ngrams if self.unit == "window" else len(ids) + 1
+        prior = self.prior_words * self.ngrams
+        shrunken_means(ends, ids, ratio, centre, prior, window, self.window_score == "max", out)
+        return out * (EXAMPLE_WORDS * self.ngrams)
 
     def select(self, parts: Callable[[str], Parts], state: DsirState, rule: CutRule, draw: Draw) -> Choice:
         """Cut once for each target with its share of the budget; a document goes to the first target that takes it."""

@@ -4,6 +4,7 @@ The order of a sum is fixed (n-grams of a document, one after the other, in floa
 on batches, threads or shards.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,13 @@ def count_buckets(ids: Ids, counts: npt.NDArray[np.int64]) -> None:
 
 
 @njit(nogil=True, cache=True)
+def log_ratios(p_target: Float64s, p_pool: Float64s, epsilon: float, out: Float64s) -> None:
+    """Write log(p_target + epsilon) - log(p_pool + epsilon) of each bucket; libm's logarithm, NumPy's varies by processor."""
+    for i in range(len(out)):
+        out[i] = math.log(p_target[i] + epsilon) - math.log(p_pool[i] + epsilon)
+
+
+@njit(nogil=True, cache=True)
 def sum_ratios(ends: Ends, ids: Ids, ratio: Float64s, out: Float64s) -> None:
     """Write the sum of `ratio` over the n-grams of each document; document i has ids[ends[i]:ends[i + 1]]."""
     for doc in range(len(ends) - 1):
@@ -33,10 +41,13 @@ def sum_ratios(ends: Ends, ids: Ids, ratio: Float64s, out: Float64s) -> None:
 
 
 @njit(nogil=True, cache=True)
-def window_means(ends: Ends, ids: Ids, ratio: Float64s, per_window: int, best: bool, out: Float64s) -> None:
-    """Write the mean of `ratio` over runs of `per_window` n-grams: the mean of the runs' means, or the best one.
+def shrunken_means(
+    ends: Ends, ids: Ids, ratio: Float64s, centre: float, prior: float, per_window: int, best: bool, out: Float64s
+) -> None:
+    """Write the mean of `ratio` - `centre` over the n-grams, as if `prior` more n-grams of mean 0 had been seen.
 
-    The last run takes what is left; one shorter than half a run joins the run before it.
+    A document is cut into windows of `per_window` n-grams, and the mean over the windows is written, or the best one. The
+    last window takes what is left; one shorter than half a window joins the one before it.
     """
     for doc in range(len(ends) - 1):
         start, end = ends[doc], ends[doc + 1]
@@ -48,7 +59,8 @@ def window_means(ends: Ends, ids: Ids, ratio: Float64s, per_window: int, best: b
             inside = 0.0
             for i in range(low, high):
                 inside += ratio[ids[i]]
-            mean = inside / (high - low) if high > low else 0.0
+            n = high - low
+            mean = (inside - n * centre) / max(1.0, n + prior)
             total += mean
             top = max(top, mean)
         out[doc] = top if best else total / windows
