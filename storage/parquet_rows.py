@@ -130,12 +130,22 @@ def _take(row: dict[str, Any], path: str) -> Any:
 
 def _meta(row: dict[str, Any]) -> str | None:
     """Write what is left as one JSON object: times in ISO 8601, decimals as strings, binary as base64, NaN as null."""
-    own = row.pop("meta", None)
+    own = _object(row.pop("meta", None))
     if isinstance(own, dict):
         row = own | row
     elif own is not None:
         row["meta"] = own
     return msgspec.json.encode(row, enc_hook=str).decode() if row else None
+
+
+def _object(value: Any) -> Any:
+    """Return the object that a text of JSON is, as in the mixtures that tamis writes; anything else as it is."""
+    if not (isinstance(value, str) and value.startswith("{")):
+        return value
+    try:
+        return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return value
 
 
 def _problem(schema: pa.Schema, options: ReadOptions) -> str | None:

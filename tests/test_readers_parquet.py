@@ -122,3 +122,13 @@ def test_a_giant_row_group_is_read_in_bounded_memory(read, write):
 def test_a_text_over_the_limit_costs_its_row(read, write):
     documents, (bad,) = read(write({"text": ["é" * 60, "é" * 50]}), max_record_bytes=100)
     assert [d["line"] for d in documents] == [2] and bad.line == 1 and "max_record_bytes" in bad.reason
+
+
+def test_a_meta_column_of_json_objects_is_an_object(read, tmp_path):
+    texts = ['{"n": 123456789012345678901, "s": "x"}', "{}", "{broken", "plain", None]
+    pq.write_table(pa.table({"text": ["t"] * 5, "meta": texts}), tmp_path / "m.parquet")
+    documents, _ = read(tmp_path / "m.parquet")
+    found = [d["meta"] for d in documents]
+    assert found[:2] == ['{"n":123456789012345678901,"s":"x"}', None]
+    assert [json.loads(m) for m in found[2:4]] == [{"meta": "{broken"}, {"meta": "plain"}]
+    assert found[4] is None
