@@ -1,14 +1,17 @@
 """The models of `flows.yaml`: every key, its type and its meaning.
 
-Strict on purpose: an unknown key is an error with the nearest valid name, and everything that can be checked without reading
-the corpus is checked before any work. What a field means is said once, here; the JSON Schema for editors is made of it.
+Strict on purpose: an unknown key is an error with the nearest valid name, and everything that can be checked without
+reading the corpus is checked before any work. What a field means is said once, here; the JSON Schema for editors is
+made of it.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from .amounts import CountOrShare, Size
+from ..selectors.cut_rule import CutRule
+from ..storage.errors import ConfigError
+from .amounts import CountOrShare, Size, SizeOrShare
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 
@@ -33,7 +36,9 @@ class Files(Strict):
     files: list[str] = Field(min_length=1, description="globs, relative to flows.yaml")
     fields: Fields = Fields()
     format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
-    id: Literal["path", "stem"] = Field("path", description="id of a file that is one document: its path below the glob, or its stem")
+    id: Literal["path", "stem"] = Field(
+        "path", description="id of a file that is one document: its path below the glob, or its stem"
+    )
     on_bad: Literal["quarantine", "fail"] = "quarantine"
     shard_bytes: Size = Field(128 << 20, description="most bytes of text in a shard")
 
@@ -70,7 +75,7 @@ class Budget(Strict):
 
     tokens: CountOrShare | None = None
     documents: CountOrShare | None = None
-    bytes: CountOrShare | None = None
+    bytes: SizeOrShare | None = None
     fraction: float | None = Field(None, ge=0, le=1, description="of the documents")
     of: Literal["step", "corpus"] = Field("step", description="what percentages refer to")
 
@@ -106,8 +111,12 @@ class CutEntry(Strict):
     min_score: float | None = None
     percent: float | None = Field(None, ge=0, le=100)
     budget: Budget | None = None
-    per: str | None = Field(None, description="a column (source, meta.x, or a column of the selector): each value gets its share")
-    shares: dict[str, float] | None = Field(None, description="share of the budget of each value of `per`; default: by size")
+    per: str | None = Field(
+        None, description="a column (source, meta.x, or a column of the selector): each value gets its share"
+    )
+    shares: dict[str, float] | None = Field(
+        None, description="share of the budget of each value of `per`; default: by size"
+    )
     redistribute: bool = Field(False, description="give an unmet share to the values that still have documents")
 
     @model_validator(mode="after")
@@ -120,6 +129,14 @@ class CutEntry(Strict):
             raise ValueError(f"`by: {self.by}` needs a `budget` (or a `min_score`)")
         if (self.shares or self.redistribute) and not self.per:
             raise ValueError("`shares` and `redistribute` need `per`")
+        try:
+            CutRule(
+                by=self.by, temperature=self.temperature, min_score=self.min_score, percent=self.percent,
+                budget=None if self.budget is None else 0, shares=self.shares, per=self.per is not None,
+                redistribute=self.redistribute,
+            )  # fmt: skip
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("cut: ")) from None
         return self
 
 
@@ -143,7 +160,9 @@ class SelectStep(Strict):
 
     name: Name
     select: str
-    target: dict[str, float | None] = Field(default_factory=dict, description="a name, a list of names, or names with proportions")
+    target: dict[str, float | None] = Field(
+        default_factory=dict, description="a name, a list of names, or names with proportions"
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
     cut: CutEntry
 
@@ -212,7 +231,9 @@ class Config(Strict):
     version: Literal[1] = 1
     lake: str = "lake"
     seed: int = Field(0, ge=0)
-    tokenizer: str = Field("words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget")
+    tokenizer: str = Field(
+        "words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget"
+    )
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
     targets: dict[Name, TargetSet] = Field(default_factory=dict)
     features: dict[Name, FeatureEntry] = Field(default_factory=dict)

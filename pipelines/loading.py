@@ -1,4 +1,4 @@
-"""From the text of `flows.yaml` to a checked configuration: includes of the environment, overrides, errors people can act on."""
+"""From the text of `flows.yaml` to a checked configuration: the environment, overrides, errors people can act on."""
 
 import os
 import re
@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
 from .config import STEP_KINDS, Config
+
+MAX_VALUES, MAX_DEPTH = 100_000, 50
+"""A thousand times what a large configuration holds: no alias of aliases may fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f'no configuration at "{path}"; name one with --config') from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f'"{path}" cannot be read as YAML: {error}') from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f'"{path}" cannot be read as UTF-8: {error}') from error
+    tree = _parsed(text, f'"{path}"')
     if not isinstance(tree, dict):
         raise ConfigError(f'"{path}" holds {type(tree).__name__}, expected a mapping that starts with `version: 1`')
     for override in overrides or []:
@@ -55,6 +59,63 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
     return Loaded(config, path.resolve().parent, resolved)
 
 
+def _parsed(text: str, place: str) -> Any:
+    """Return the value of a YAML text in which nothing is shared. Raises ConfigError."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        n_values, depth = _checked_size(node, place, {})
+        if n_values > MAX_VALUES or depth > MAX_DEPTH:
+            found = f"{n_values:,} values (aliases resolved), {depth} deep"
+            raise ConfigError(f"{place} holds {found}; expected at most {MAX_VALUES:,} and {MAX_DEPTH}")
+        return _unshared(loader.construct_document(node))
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{place} is nested too deeply, expected at most {MAX_DEPTH} levels") from None
+    except Exception as error:  # for a scalar that only looks like its type PyYAML raises whatever Python raises
+        raise ConfigError(f"{place} cannot be read as YAML: {error}") from error
+
+
+def _checked_size(node: yaml.Node, place: str, seen: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return how many values a node has, each alias counted as what it stands for, and how deep they go.
+
+    Raises ConfigError for a key that is given twice, and for a node that contains itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1, 1
+    if id(node) not in seen:
+        seen[id(node)] = (0, 0)
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated_keys(node, place)
+            children = [child for pair in node.value for child in pair]
+        sizes = [_checked_size(child, place, seen) for child in children]
+        seen[id(node)] = (1 + sum(n for n, _ in sizes), 1 + max((depth for _, depth in sizes), default=0))
+    elif seen[id(node)] == (0, 0):
+        raise ConfigError(f"{place} line {node.start_mark.line + 1}: this value contains itself")
+    return seen[id(node)]
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode, place: str) -> None:
+    found = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in found:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{place} line {line}: {key.value!r} is given twice; remove one of them")
+            found.add(key.value)
+
+
+def _unshared(value: Any) -> Any:
+    """Copy what aliases share, so that an override changes one place only."""
+    if isinstance(value, dict):
+        return {k: _unshared(v) for k, v in value.items()}
+    return [_unshared(v) for v in value] if isinstance(value, list) else value
+
+
 def _override(tree: Any, override: str) -> None:
     """Set one dotted key in place."""
     key, found, text = override.partition("=")
@@ -66,7 +127,7 @@ def _override(tree: Any, override: str) -> None:
         node = _child(node, name, key)
     if not isinstance(node, dict):
         raise ConfigError(f"--set {key}: {'.'.join(path)} is no mapping")
-    node[last] = yaml.safe_load(text)
+    node[last] = _parsed(text, f"--set {key}")
 
 
 def _child(node: Any, name: str, key: str) -> Any:
@@ -89,10 +150,20 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 def _expanded(value: Any) -> Any:
     """Replace ${NAME} by the environment's value, and ${python.stdlib} and the like by this Python's folders."""
     if isinstance(value, dict):
-        return {k: _expanded(v) for k, v in value.items()}
+        return {_encodable(k): _expanded(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_expanded(v) for v in value]
-    return _VARIABLE.sub(lambda m: _variable(m[1]), value) if isinstance(value, str) else value
+    return _encodable(_VARIABLE.sub(lambda m: _variable(m[1]), value)) if isinstance(value, str) else value
+
+
+def _encodable(value: Any) -> Any:
+    """Refuse text that cannot be written again: half of a surrogate pair, or a variable that is not UTF-8."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{value!a} cannot be written as UTF-8, expected text without lone surrogates") from None
+    return value
 
 
 def _variable(name: str) -> str:
@@ -129,7 +200,7 @@ def _valid_keys(loc: tuple[Any, ...]) -> list[str]:
 
 
 def _model_below(model: type[BaseModel], part: Any) -> Any:
-    """Follow one key: through a field's annotation to the model it holds, or through a mapping's key or list's index."""
+    """Follow one key: by a field's annotation to the model it holds, or by a mapping's key or a list's index."""
     field = model.model_fields.get(str(part)) or next((f for f in model.model_fields.values() if f.alias == part), None)
     if field is None:
         return model  # the key of a mapping or the index of a list: the model was found with its field
