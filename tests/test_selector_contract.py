@@ -1,0 +1,362 @@
+"""What every selector keeps to, whatever it chooses by; a new one is examined here without a line of its own.
+
+A selector that cannot be made without parameters, or whose defaults are too costly for a few sentences, gets its own in
+`MADE`. Those that select are driven from summaries to the cut, those that deduplicate from groups to verdicts.
+"""
+
+import copy
+import math
+import pickle
+from dataclasses import MISSING, fields, is_dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from tamis.features.base import Feature
+from tamis.selectors.base import Selector, Target
+from tamis.selectors.budget import CutRule, Part
+from tamis.selectors.keyed import stream_key
+from tamis.selectors.registry import REGISTRY
+from tamis.storage.lake import Lake
+from tamis.storage.schema import DOCUMENT
+from tamis.storage.shards import doc_key, text_hashes
+from tamis.storage.state import load_state, publish_state
+
+MADE = {}
+
+CHOOSERS = [name for name in REGISTRY.names() if not REGISTRY.find(name).groups]
+DEDUPERS = [name for name in REGISTRY.names() if REGISTRY.find(name).groups]
+of_choosers = pytest.mark.parametrize("kind", CHOOSERS, indirect=True)
+of_dedupers = pytest.mark.parametrize("kind", DEDUPERS, indirect=True)
+
+POOL = [
+    "The cat sat on the mat.",
+    "A proof of the theorem follows from the lemma.",
+    "",
+    "The cat sat on the mat.",
+    "def f(x): return x + 1",
+    "Stocks fell on Monday; bonds rose.",
+    "The cat sat on the mat and the dog sat on the cat, while the mat sat on nobody.",
+    " \n",
+    "Let x be a real number. Then x + 1 is a real number.",
+    "def f(x): return x + 1",
+    "Der Hund schläft. 猫は寝ている。",
+    "the cat sat on the mat.",
+    "word " * 80,
+    "The cat sat on the mat.",
+]
+TARGETS = {
+    "proofs": ["The theorem follows.", "Let x be a number. The lemma follows from the proof of the theorem."],
+    "code": ["def g(x): return x", "return x + 1"],
+}
+RULES = [
+    CutRule(by="top", budget=5),
+    CutRule(by="gumbel", budget=5, temperature=2.0),
+    CutRule(by="percentile", percent=40),
+    CutRule(by="threshold", min_score=-math.inf),
+]
+SPLITS = [[14], [7, 7], [3, 1, 10], [1] * 14, [0, 14, 0]]
+
+
+def draw(purpose):
+    return stream_key(17, "step", purpose)
+
+
+def batch_of(selector, texts, prefix="doc"):
+    """What the driver reads for a selector: row, key, its columns of the shard, and its features."""
+    ids = [f"{prefix}-{i}" for i in range(len(texts))]
+    column = pa.array(texts, pa.large_string())
+    documents = pa.RecordBatch.from_pydict(
+        {
+            "doc_id": ids,
+            "doc_key": [doc_key(i) for i in ids],
+            "text": column,
+            "source": ["web" if i % 2 else None for i in range(len(ids))],
+            "meta": pa.nulls(len(ids), pa.string()),
+            "file": ["crawl.jsonl"] * len(ids),
+            "line": list(range(1, len(ids) + 1)),
+            "n_bytes": [len(text.encode()) for text in texts],
+            "text_hash": text_hashes(column),
+            "repaired": [False] * len(ids),
+        },
+        schema=DOCUMENT,
+    )
+    arrays = {"row": pa.array(range(len(ids)), pa.int64()), "doc_key": documents.column("doc_key")}
+    arrays |= {name: documents.column(name) for name in ("doc_id", *selector.reads)}
+    for feature in selector.needs:
+        found = feature.compute(documents.select(list(feature.reads)), feature.load())
+        arrays |= {f"{feature.name}.{name}": found.column(name) for name in found.schema.names}
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def cut_into(batch, sizes):
+    ends = np.cumsum(sizes).tolist()
+    return [batch.slice(end - size, size) for end, size in zip(ends, sizes, strict=True)]
+
+
+def shuffled(batch):
+    order = np.random.default_rng(5).permutation(batch.num_rows)
+    return batch.take(pa.array(order))
+
+
+def targets_of(selector):
+    if not selector.needs_target:
+        return []
+
+    def target(name, texts):
+        batch = batch_of(selector, texts, name)
+        return Target(name, None, lambda: iter(cut_into(batch, [1] * batch.num_rows)))
+
+    return [target(name, texts) for name, texts in TARGETS.items()]
+
+
+def fitted(selector, batches):
+    summary = None
+    if selector.summary_type is not None:
+        summaries = [selector.summarise(batch) for batch in batches]
+        assert all(type(one) is selector.summary_type for one in summaries)
+        summary = selector.merge(summaries)
+    state = selector.fit(summary, targets_of(selector), draw)
+    assert type(state) is selector.state_type
+    return state
+
+
+def scored(selector, batches, state):
+    """Scores by id, each checked to be what the contract says."""
+    found = {}
+    for batch in batches:
+        table = selector.score(batch, state)
+        assert isinstance(table, pa.Table) and table.num_rows == batch.num_rows
+        if not selector.groups:
+            _check_scores(table)
+        found |= dict(zip(batch.column("doc_id").to_pylist(), map(repr, table.to_pylist()), strict=True))
+    return found
+
+
+def _check_scores(table):
+    names = [name for name in table.column_names if name == "score" or name.startswith("score_")]
+    assert names
+    for name in names:
+        assert table.schema.field(name).type == pa.float64()
+        if table.column(name).null_count:
+            assert table.filter(table.column(name).is_null()).column("reason").null_count == 0
+
+
+def parts_of(selector, batches, state):
+    """One part a batch, for any score column."""
+
+    def part(number, batch, column):
+        table = selector.score(batch, state)
+        score, ids = table.column(column).combine_chunks(), batch.column("doc_id").to_pylist()
+        return Part(
+            shard=f"s{number}",
+            row=batch.column("row").to_numpy(),
+            doc_key=batch.column("doc_key").to_numpy(),
+            score=score.fill_null(math.nan).to_numpy(zero_copy_only=False),
+            eligible=score.is_valid().to_numpy(zero_copy_only=False),
+            weight=np.ones(len(ids), np.int64),
+            group=None,
+            doc_ids=lambda rows: [ids[row] for row in rows.tolist()],
+        )
+
+    return lambda column: lambda: (part(number, batch, column) for number, batch in enumerate(batches))
+
+
+def selected(selector, batches, state, rule):
+    """The ids that the cuts of a selector keep, as the driver applies them: an earlier cut goes first."""
+    parts = parts_of(selector, batches, state)
+    choice = selector.select(parts, state, rule, draw)
+    taken = [np.zeros(batch.num_rows, bool) for batch in batches]
+    for column, cut in choice.cuts.items():
+        for number, part in enumerate(parts(column)()):
+            taken[number] = taken[number] | cut.kept(replace(part, eligible=part.eligible & ~taken[number]))
+    kept = (batch.filter(pa.array(mask)).column("doc_id") for batch, mask in zip(batches, taken, strict=True))
+    return {doc_id for ids in kept for doc_id in ids.to_pylist()}
+
+
+def deduplicated(selector, batches, state, one_block=True):
+    """Keep and ref by id, with all groups in one block or each in its own."""
+    tables = []
+    for batch in batches:
+        group = selector.score(batch, state).column("group")
+        assert group.null_count == 0
+        tables.append(pa.Table.from_batches([batch]).append_column("group", group))
+    table = pa.concat_tables(tables)
+    groups = [None] if one_block else pc.unique(table.column("group")).to_pylist()
+    found = {}
+    for group in groups:
+        mine = pc.equal(table.column("group"), pa.scalar(group, table.column("group").type))
+        block = table if group is None else table.filter(mine)
+        verdict = selector.within(block, state)
+        assert verdict.column_names == ["keep", "ref"] and verdict.num_rows == block.num_rows
+        answers = zip(verdict.column("keep").to_pylist(), verdict.column("ref").to_pylist(), strict=True)
+        found |= dict(zip(block.column("doc_id").to_pylist(), answers, strict=True))
+    return found
+
+
+def decisions(selector, batches, state):
+    """All that a selector decides about documents, by id."""
+    if selector.groups:
+        return deduplicated(selector, batches, state)
+    return [scored(selector, batches, state), *(selected(selector, batches, state, rule) for rule in RULES)]
+
+
+@pytest.fixture(scope="module", params=REGISTRY.names())
+def kind(request):
+    return REGISTRY.find(request.param)
+
+
+@pytest.fixture(scope="module")
+def selector(kind):
+    return kind(**MADE.get(kind.name, {}))
+
+
+@pytest.fixture(scope="module")
+def pool(selector):
+    return batch_of(selector, POOL)
+
+
+@pytest.fixture(scope="module")
+def state(selector, pool):
+    return fitted(selector, [pool])
+
+
+def test_it_is_a_frozen_dataclass(kind):
+    assert issubclass(kind, Selector) and is_dataclass(kind) and is_dataclass(kind.state_type)
+    assert kind.__dataclass_params__.frozen and kind.state_type.__dataclass_params__.frozen
+    assert kind.summary_type is None or kind.summary_type.__dataclass_params__.frozen
+
+
+def test_name_version_and_what_it_reads_are_declared(kind, selector):
+    assert REGISTRY.find(kind.name) is kind
+    assert isinstance(kind.version, int) and kind.version >= 1
+    assert set(kind.reads) <= set(DOCUMENT.names)
+    assert all(isinstance(feature, Feature) for feature in selector.needs)
+    names = [feature.name for feature in selector.needs]
+    assert len(set(names)) == len(names)
+
+
+def test_the_docstring_says_what_it_is(kind):
+    assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
+    assert kind.__doc__.strip().split("\n")[0].rstrip().endswith(".")
+
+
+def test_a_parameter_has_a_default_or_is_in_the_docstring(kind):
+    for field in fields(kind):
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        assert has_default or f"`{field.name}`" in kind.__doc__
+
+
+def test_it_can_be_copied_sent_and_used_as_a_key(selector):
+    assert copy.deepcopy(selector) == selector == pickle.loads(pickle.dumps(selector))
+    assert hash(copy.deepcopy(selector)) == hash(selector)
+
+
+@of_choosers
+def test_every_document_has_a_score_or_a_reason_and_the_budget_is_met(selector, pool, state):
+    assert len(scored(selector, [pool], state)) == len(POOL)
+    assert len(selected(selector, [pool], state, RULES[0])) == 5
+    everything = selected(selector, [pool], state, CutRule(budget=10**9))
+    assert everything >= {f"doc-{i}" for i, text in enumerate(POOL) if text.strip()}
+
+
+@of_dedupers
+def test_a_document_stays_or_names_one_that_does(selector, pool, state):
+    found = deduplicated(selector, [pool], state)
+    assert set(found) == {f"doc-{i}" for i in range(len(POOL))}
+    for keep, ref in found.values():
+        assert ref is None if keep else found[ref][0]
+    assert not all(keep for keep, _ in found.values())
+
+
+def test_the_order_of_the_rows_changes_nothing(selector, pool, state):
+    other = shuffled(pool)
+    assert decisions(selector, [other], state) == decisions(selector, [pool], state)
+    assert decisions(selector, [other], fitted(selector, [other])) == decisions(selector, [pool], state)
+
+
+@pytest.mark.parametrize("sizes", SPLITS, ids=str)
+def test_the_split_into_batches_changes_nothing(selector, pool, state, sizes):
+    batches = cut_into(pool, sizes)
+    assert decisions(selector, batches, state) == decisions(selector, [pool], state)
+    assert decisions(selector, batches, fitted(selector, batches)) == decisions(selector, [pool], state)
+    assert decisions(selector, batches[::-1], fitted(selector, batches[::-1])) == decisions(selector, [pool], state)
+
+
+def test_the_same_again(selector, pool, state):
+    assert decisions(selector, [pool], fitted(selector, [pool])) == decisions(selector, [pool], state)
+    assert decisions(copy.deepcopy(selector), [pool], state) == decisions(selector, [pool], state)
+
+
+def test_summaries_merge_in_any_nesting(selector, pool, state):
+    one, two, three = (selector.summarise(batch) for batch in cut_into(pool, [4, 4, 6]))
+    nestings = [[selector.merge([one, two]), three], [one, selector.merge([two, three])], [three, one, two]]
+    for summaries in nestings:
+        found = selector.fit(selector.merge(summaries), targets_of(selector), draw)
+        assert decisions(selector, [pool], found) == decisions(selector, [pool], state)
+
+
+def test_the_inputs_are_left_as_they_were(selector, pool):
+    batch = batch_of(selector, POOL)
+    decisions(selector, [batch], fitted(selector, [batch]))
+    assert batch.equals(pool)
+
+
+@of_choosers
+def test_no_documents_have_no_scores(selector, pool, state):
+    empty = pool.slice(0, 0)
+    assert selector.score(empty, state).num_rows == 0
+    assert selected(selector, [empty], state, RULES[0]) == selected(selector, [], state, RULES[0]) == set()
+
+
+@of_dedupers
+def test_no_documents_have_no_groups(selector, pool, state):
+    assert deduplicated(selector, [pool.slice(0, 0)], state) == {}
+
+
+def test_a_pool_without_documents_can_be_fitted(selector, pool):
+    state = selector.fit(None, targets_of(selector), draw)
+    assert type(state) is selector.state_type
+    empty = fitted(selector, [pool.slice(0, 0)])
+    assert len(decisions(selector, [pool], empty)) == len(decisions(selector, [pool], state))
+
+
+def test_state_and_summary_survive_the_lake(selector, pool, state, tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    publish_state(lake, lake.root / "state.safetensors", state)
+    loaded = load_state(lake.root / "state.safetensors", selector.state_type)
+    assert decisions(selector, [pool], loaded) == decisions(selector, [pool], state)
+    if selector.summary_type is not None:
+        publish_state(lake, lake.root / "summary.safetensors", selector.summarise(pool))
+        summary = load_state(lake.root / "summary.safetensors", selector.summary_type)
+        again = selector.fit(selector.merge([summary]), targets_of(selector), draw)
+        assert decisions(selector, [pool], again) == decisions(selector, [pool], state)
+
+
+@of_dedupers
+def test_a_group_is_decided_by_itself(selector, pool, state):
+    assert deduplicated(selector, [pool], state, one_block=False) == deduplicated(selector, [pool], state)
+
+
+@of_choosers
+def test_who_chooses_does_not_decide_within_groups(selector, pool, state):
+    with pytest.raises(NotImplementedError):
+        selector.within(pa.Table.from_batches([pool]), state)
+
+
+@of_choosers
+def test_a_budget_is_never_exceeded(selector, pool, state):
+    n_eligible = len(selected(selector, [pool], state, CutRule(budget=10**9)))
+    for budget in range(len(POOL) + 1):
+        assert len(selected(selector, [pool], state, CutRule(budget=budget))) == min(budget, n_eligible)
+
+
+@of_choosers
+def test_health_is_numbers_that_do_not_depend_on_batches(selector, pool, state):
+    table = selector.score(pool, state)
+    found = selector.health(state, lambda: iter([table]), lambda: iter([pool]))
+    assert all(isinstance(name, str) and type(number) is float for name, number in found.items())
+    pieces = [table.slice(0, 5), table.slice(5, 0), table.slice(5)]
+    split = selector.health(state, lambda: iter(pieces), lambda: iter(cut_into(pool, [6, 8])))
+    assert split == pytest.approx(found, rel=1e-12, nan_ok=True)
