@@ -1,0 +1,55 @@
+# The commands of the README and of CI. Everything runs in .venv, which is made once and again when its inputs change.
+# PYTHON=/path/to/python chooses the Python; PYTEST_ARGS are handed to pytest.
+
+PYTHON ?=
+PYTEST_ARGS ?=
+READY := .venv/.installed
+PIP := -m pip --disable-pip-version-check
+
+.PHONY: demo test test-slow lint types constraints clean
+
+demo: $(READY)
+	@.venv/bin/tamis run demo
+
+test: $(READY)
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(READY)
+	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(READY)
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q .
+	@$(MAKE) --no-print-directory types
+
+# The repository is the package: mypy finds it as tamis through a link.
+types: $(READY)
+	@mkdir -p .venv/link && ln -sfn "$(CURDIR)" .venv/link/tamis
+	@MYPYPATH=.venv/link .venv/bin/mypy -p tamis.storage -p tamis.features -p tamis.selectors -p tamis.pipelines
+
+# A version manager's python3.13 may be there and not run, and a system's may lack venv: each is tried, not only looked up.
+$(READY): pyproject.toml constraints.txt
+	@if ! .venv/bin/python -c '' 2>/dev/null; then \
+	  for python in $(PYTHON) python3.13 python3.12 python3.11 python3 none; do \
+	    $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  done; \
+	  if [ $$python = none ]; then \
+	    echo "tamis: no Python of at least 3.11 with the module venv; install one, or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up .venv with $$($$python -V): once, a minute or two." >&2; \
+	  $$python -m venv --clear .venv || exit 1; \
+	fi
+	@.venv/bin/python $(PIP) install -qq -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# On the oldest Python that is supported, which needs the most packages.
+constraints:
+	@python3.11 -m venv --clear build/constraints
+	@build/constraints/bin/python $(PIP) install -qq -e '.[dev]'
+	@{ sed '/^$$/q' constraints.txt && build/constraints/bin/python $(PIP) freeze --exclude-editable; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt && rm -rf build/constraints
+
+# The lake stays: what is in it may have cost days.
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

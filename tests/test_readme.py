@@ -1,0 +1,85 @@
+"""What the README says is so: its example runs, its tables and lists are those of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tamis
+import yaml
+from small_flow import make_case
+from tamis.features.registry import REGISTRY as FEATURES
+from tamis.pipelines.cli import app
+from tamis.pipelines.config import Config
+from tamis.pipelines.loading import load_config
+from tamis.selectors.registry import REGISTRY as SELECTORS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language, containing=""):
+    found = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b]
+    assert len(found) == 1, (language, containing)
+    return found[0]
+
+
+def first_cells(header):
+    """Return the first cell of each row of the table with this header."""
+    table = README[README.index(f"| {header} |") :].split("\n\n")[0].splitlines()[2:]
+    return [re.match(r"\| `([^`]+)`", row)[1] for row in table]
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    config = make_case(tmp_path)
+    config.write_text(config.read_text().replace("small:", "demo:"))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(block("python"), "README.md", "exec"), names)
+    assert names["chosen"].height == names["run"].steps[-1]["kept"] > 0
+    assert str(names["run"].outputs[0]) in capsys.readouterr().out
+    assert isinstance(names["run"], tamis.Run)
+
+
+def test_the_flow_is_a_valid_configuration():
+    config = Config.model_validate(yaml.safe_load(block("yaml")))
+    assert [s.name for s in config.flows["code"].steps] == ["clean", "twins", "near_code"]
+
+
+def test_the_repositorys_own_configuration_is_valid():
+    assert {"demo", "demo_random"} <= load_config(ROOT / "flows.yaml").config.flows.keys()
+
+
+def test_the_tables_list_what_there_is():
+    assert first_cells("selector") == list(SELECTORS.names())
+    assert first_cells("feature") == list(FEATURES.names())
+    commands = {c.name for c in app.registered_commands} | {f"catalog {c.name}" for g in app.registered_groups
+                                                            for c in g.typer_instance.registered_commands}  # fmt: skip
+    assert {re.sub(r" (\[?[A-Z]+\]?)$", "", cell.removeprefix("tamis ")) for cell in first_cells("command")} == commands
+
+
+def test_the_layout_is_the_folders():
+    layout = README[README.index("## Layout") :].split("```")[1]
+    listed = re.findall(r"^(\S+?)/?\s{2,}", layout, re.M)
+    assert all((ROOT / name).exists() for name in listed)
+    folders = {p.name for p in ROOT.iterdir() if p.is_dir() and any(p.glob("*.py")) and p.name[0] != "."}
+    assert folders == set(listed) - {"flows.yaml"}
+
+
+@pytest.mark.parametrize(
+    "name", re.findall(r"`([a-z_, ]+)`", README[README.index("The catalogue has") :].split("\n\n")[0])
+)
+def test_the_catalogue_has_what_is_listed(tmp_path_factory, name):
+    lake = tmp_path_factory.getbasetemp() / "readme-lake"
+    if not lake.exists():
+        from tamis.storage.catalog import build_catalog
+        from tamis.storage.lake import Lake
+
+        build_catalog(Lake.open(lake, create=True))
+    for view in name.split(", "):
+        assert tamis.sql(lake, f"from {view}").columns
+
+
+def test_the_make_commands_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in re.findall(r"^make (\w+)", block("sh", "make demo"), re.M):
+        assert re.search(rf"^{command}:", makefile, re.M)
