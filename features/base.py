@@ -1,7 +1,7 @@
 """What a feature is: numbers about a document that depend on that document alone.
 
-A feature is one frozen dataclass in one file; its fields are its parameters and the schema of its entry in `flows.yaml`.
-It speaks Arrow and NumPy only, so that it can run on a machine that has nothing else.
+A feature is one frozen dataclass in one file; its fields are its parameters and the schema of its entry in
+`flows.yaml`. It speaks Arrow and NumPy only, so that it can run on a machine that has nothing else.
 """
 
 from abc import ABC, abstractmethod

@@ -74,8 +74,8 @@ def run(
 ) -> Run:  # fmt: skip
     """Run a flow and return what it did.
 
-    Raises ConfigError before any work where the flow cannot be right, and TamisError where it fails; either way the lake
-    keeps what was finished, and the same call goes on from there.
+    Raises ConfigError before any work where the flow cannot be right, and TamisError where it fails; either way the
+    lake keeps what was finished, and the same call goes on from there.
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
@@ -136,5 +136,6 @@ def _work(
     lake.sweep_scratch()
     return Work(
         lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved), reporter=reporter or Reporter(quiet=True),
+        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved),
+        reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip

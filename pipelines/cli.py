@@ -6,6 +6,8 @@ Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +25,9 @@ catalog_app = typer.Typer(help="The DuckDB catalogue of the lake.", no_args_is_h
 app.add_typer(catalog_app, name="catalog")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration.", envvar="TAMIS_CONFIG")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a key: dotted.key=value. May be repeated.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: dotted.key=value. May be repeated.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LakeOption = Annotated[Path | None, typer.Option("--lake", help="The lake; default: that of the configuration.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -45,7 +49,10 @@ def run_command(
     from .progress import Reporter
     from .summaries import print_run
 
-    done = api.run(config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers)
+    with _resumable():
+        done = api.run(
+            config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
+        )
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 
@@ -63,7 +70,8 @@ def ingest_command(
     from .progress import Reporter
     from .summaries import print_run
 
-    done = api.ingest(config, corpus, overrides=overrides, reporter=Reporter(quiet=quiet))
+    with _resumable():
+        done = api.ingest(config, corpus, overrides=overrides, reporter=Reporter(quiet=quiet))
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 
@@ -141,6 +149,16 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
         raise typer.Exit
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("tamis: interrupted; what is finished is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+
+
 def _lake(lake: Path | None, config: Path) -> Lake:
     """Open the lake that an option names, or that of the configuration."""
     if lake is None:
@@ -157,9 +175,6 @@ def main(arguments: list[str] | None = None) -> Any:
     except TamisError as error:
         typer.echo(f"tamis: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("tamis: interrupted; the same command goes on from here", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

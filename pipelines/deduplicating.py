@@ -1,7 +1,7 @@
 """The dedup step: bring the documents of a group together, let the selector decide within, bring the verdicts home.
 
-Two shuffles on disk: by group, so that whole groups are in memory a partition at a time, and back by shard. Neither needs
-more memory for a larger corpus.
+Two shuffles on disk: by group, so that whole groups are in memory a partition at a time, and back by shard. Neither
+needs more memory for a larger corpus.
 """
 
 from functools import lru_cache
@@ -79,7 +79,9 @@ def _decide(work: Work, selector: Selector, state: Any, reader: Reader, home: Sh
             block = by_group.partition(number)
             verdict = selector.within(block, state)
             gone = pc.invert(verdict.column("keep"))
-            dropped = block.select(["shard", "row"]).filter(gone).append_column("ref", verdict.column("ref").filter(gone))
+            dropped = (
+                block.select(["shard", "row"]).filter(gone).append_column("ref", verdict.column("ref").filter(gone))
+            )
             home.add(dropped.cast(_VERDICT), _home(dropped.column("shard").to_numpy(), home, n_shards))
 
 

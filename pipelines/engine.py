@@ -1,6 +1,7 @@
 """What maps a stage over its items: a thread pool, because the hot loops release the GIL.
 
-Results come in the order of the items, at most two a worker wait, so that memory is bounded by workers and not by items.
+Results come in the order of the items, at most two a worker wait, so that memory is bounded by workers and not by
+items.
 """
 
 import os

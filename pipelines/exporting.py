@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .. import __version__
 from ..storage.export import MIXTURE, card, write_mixture
@@ -43,9 +42,12 @@ def _export(work: Work, mixture: str, output: Output, survivors: Survivors, sele
         tables = _tables(work, survivors, selection, sources, tokens)
         about = {
             "mixture": mixture, "key": key, "run": record.run, "tamis": __version__, "corpus": survivors.corpus,
-            "snapshot": record.snapshot, "selection": selection, "seed": work.config.seed, "tokenizer": work.config.tokenizer,
+            "snapshot": record.snapshot, "selection": selection, "seed": work.config.seed,
+            "tokenizer": work.config.tokenizer,
         }  # fmt: skip
-        shards = work.reporter.track(tables, sum(len(s.row_groups) for s in survivors.shards), f"export {output.format}")
+        shards = work.reporter.track(
+            tables, sum(len(s.row_groups) for s in survivors.shards), f"export {output.format}"
+        )
         manifest = about | write_mixture(work.lake, folder, output.format, output.shard_bytes, shards)
         composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
         page = card(about, [manifest], record.steps, composition)
@@ -76,7 +78,7 @@ def _tables(
 
 def _scores(work: Work, shard: Shard, selection: str) -> pa.Array:
     """Return the score of every row of a shard in the last step, null where it has none."""
-    table = pq.read_table(work.lake.selection(selection) / f"{shard.digest}.parquet", columns=["row", "score"])
+    table = work.lake.table(work.lake.selection(selection) / f"{shard.digest}.parquet", ["row", "score"])
     place = np.full(shard.rows, -1, dtype=np.int64)
     place[table.column("row").to_numpy()] = np.arange(table.num_rows)
     scores: pa.Array = table.column("score").combine_chunks().take(pa.array(place, mask=place < 0))

@@ -1,7 +1,7 @@
 """A flow, from raw files to mixtures, in plain functions; Prefect wraps them elsewhere.
 
-`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage, each one
-through `execute`, which is what Prefect makes a task of.
+`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage, each
+one through `execute`, which is what Prefect makes a task of.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,9 @@ T = TypeVar("T")
 class Execute(Protocol):
     """Run one stage under a name."""
 
-    def __call__(self, name: str, function: Callable[[], T]) -> T: ...
+    def __call__(self, name: str, function: Callable[[], T]) -> T:
+        """Return what the stage returns."""
+        ...
 
 
 def directly(name: str, function: Callable[[], T]) -> T:
@@ -127,7 +129,11 @@ def curate(work: Work, name: str, flow: FlowEntry, execute: Execute = directly) 
         record.steps.append(_summary(step, manifest))
         _note_shortfall(work, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
-    record.outputs = execute("export", lambda: export(work, name, flow.outputs, survivors, manifest["selection"])) if flow.outputs else []
+    record.outputs = (
+        execute("export", lambda: export(work, name, flow.outputs, survivors, manifest["selection"]))
+        if flow.outputs
+        else []
+    )
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
@@ -154,11 +160,15 @@ def _target(work: Work, execute: Execute, name: str) -> Survivors:
         "snapshot": snapshot.key, "documents": snapshot.counts["documents"], "visible": visible.n_documents,
     }  # fmt: skip
     if visible.n_documents == 0:
-        raise ConfigError(f"target {name!r} has no document that a selector may see; give it files, or a smaller `holdout`")
+        raise ConfigError(
+            f"target {name!r} has no document that a selector may see; give it files, or a smaller `holdout`"
+        )
     return visible
 
 
-def _run_step(work: Work, step: Any, survivors: Survivors, corpus: Survivors, targets: dict[str, Survivors]) -> dict[str, Any]:
+def _run_step(
+    work: Work, step: Any, survivors: Survivors, corpus: Survivors, targets: dict[str, Survivors]
+) -> dict[str, Any]:
     if isinstance(step, FilterStep):
         return run_filter(work, step, survivors)
     if isinstance(step, DedupStep):
@@ -182,7 +192,9 @@ def _note_shortfall(work: Work, step: Any, manifest: dict[str, Any]) -> None:
     if manifest.get("shortfall"):
         unit = manifest["budget"]["unit"]
         asked, short = manifest["budget"]["amount"], manifest["shortfall"]
-        work.log.warn(f"step {step.name}: the budget of {asked:,} {unit} is not met, {short:,} short: the pool has no more")
+        work.log.warn(
+            f"step {step.name}: the budget of {asked:,} {unit} is not met, {short:,} short: the pool has no more"
+        )
     for cut in (manifest.get("cuts") or {}).values():
         for group in cut["groups"] if len(cut["groups"]) > 1 else ():
             if group["shortfall"]:

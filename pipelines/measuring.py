@@ -22,8 +22,13 @@ ROW, KEY = "row", "doc_key"
 
 
 def feature_recipe(feature: Feature) -> dict[str, Any]:
-    """Return what the numbers of a feature are made by."""
-    return {"feature": feature.name, "version": feature.version, "parameters": asdict(feature), **feature.identity()}
+    """Return what the numbers of a feature are made by.
+
+    Where its identity speaks of a parameter, that is taken: the content of a file and not its path.
+    """
+    identity = feature.identity()
+    parameters = {name: value for name, value in asdict(feature).items() if name not in identity}
+    return {"feature": feature.name, "version": feature.version, "parameters": parameters, "identity": identity}
 
 
 def feature_key(feature: Feature) -> str:
@@ -132,8 +137,6 @@ class Reader:
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
-
-
 
 
 def tokens_column(work: Work) -> Column:

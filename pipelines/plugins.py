@@ -35,11 +35,11 @@ def make_tokens(tokenizer: str, root: Path) -> Tokens:
 
 def make_selector(kind: str, name: str, parameters: Mapping[str, Any]) -> Selector:
     """Return the selector of a step; `kind` is select or dedup."""
-    groups = kind == "dedup"
-    if name not in SELECTORS.names() or SELECTORS.find(name).groups != groups:
-        known = [n for n in SELECTORS.names() if SELECTORS.find(n).groups == groups]
-        raise ConfigError(f"{kind}: {name!r} is unknown{nearest(name, known)}")
-    return _make(SELECTORS.find(name), parameters, f"{kind}: {name}")
+    found = SELECTORS.find(name)
+    if found.groups != (kind == "dedup"):
+        other = "dedup" if found.groups else "select"
+        raise ConfigError(f"{kind}: {name!r} belongs to another kind of step; write `{other}: {name}`")
+    return _make(found, parameters, f"{kind}: {name}")
 
 
 def selector_recipe(selector: Selector) -> dict[str, Any]:
@@ -60,7 +60,9 @@ def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(dict(parameters))
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        found = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         raise ConfigError(f"{place}: {found}") from None
 
 

@@ -1,7 +1,7 @@
 """The same flow under Prefect: one task a stage, with retries, and a table of the result as an artifact.
 
-Prefect's own result cache stays off (the lake is the cache) and so does its telemetry. Importing Prefect costs seconds, so
-this module is imported only where there is something to do.
+Prefect's own result cache stays off (the lake is the cache) and so does its telemetry. Importing Prefect costs seconds,
+so this module is imported only where there is something to do.
 """
 
 import os
@@ -19,7 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed
 
 from ..storage.errors import TamisError
@@ -56,8 +56,8 @@ def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
 def temporary_server() -> Iterator[None]:
     """Use the Prefect server that the settings name, or a temporary one that cannot outlive this process.
 
-    Prefect stops its temporary server at a normal exit only. So a shell waits for the end of a pipe, which even `kill -9` of
-    this process closes, and ends the server then.
+    Prefect stops its temporary server at a normal exit only. So a shell waits for the end of a pipe, which even `kill
+    -9` of this process closes, and ends the server then.
     """
     if PREFECT_API_URL.value():
         yield
@@ -68,7 +68,10 @@ def temporary_server() -> Iterator[None]:
     command = ["sh", "-c", 'cat > /dev/null; kill "$0" 2> /dev/null', str(server.server_process.pid)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         try:
-            yield
+            with temporary_settings(
+                {PREFECT_LOGGING_TO_API_ENABLED: False}
+            ):  # nobody can read logs of a server that is gone
+                yield
         finally:
             server.stop()
             watcher.kill()

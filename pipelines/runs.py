@@ -1,7 +1,7 @@
 """The record of one run: what it was asked, what it did, what it reused, how it ended.
 
-`run.json` is published again after each stage, so that `tamis status` in another terminal, or after a `kill -9`, sees how far
-a run got. It is the only artefact with clocks in it, and nothing is keyed by it.
+`run.json` is published again after each stage, so that `tamis status` in another terminal, or after a `kill -9`, sees
+how far a run got. It is the only artefact with clocks in it, and nothing is keyed by it.
 """
 
 import json
@@ -112,7 +112,9 @@ class RunLog:
 
 def new_run_id() -> str:
     """Return an id that sorts by time."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"{time.time_ns() // 1000 % 1_000_000:06d}-{secrets.token_hex(2)}"
+    return (
+        datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"{time.time_ns() // 1000 % 1_000_000:06d}-{secrets.token_hex(2)}"
+    )
 
 
 def load_runs(lake: Lake) -> list[RunRecord]:

@@ -1,7 +1,7 @@
 """Fit a selector and score the documents, each artefact once.
 
-Summaries are kept by shard and survivors, so a new file in the corpus only adds its own; the state and the scores are made
-again, because the pool that they compare with has changed.
+Summaries are kept by shard and survivors, so a new file in the corpus only adds its own; the state and the scores are
+made again, because the pool that they compare with has changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..selectors.base import Selector, Target
 from ..storage.fingerprint import fingerprint
@@ -36,11 +35,15 @@ class Scored:
 
     def table(self, shard: Shard) -> pa.Table:
         """Return `row` and what `score` returned for the survivors of a shard, in row order."""
-        return pq.read_table(self.folder / f"{shard.digest}.parquet", use_threads=False)
+        return self.reader.lake.table(self.folder / f"{shard.digest}.parquet")
 
 
 def score_step(
-    work: Work, step: str, selector: Selector, survivors: Survivors, targets: Mapping[str, tuple[float | None, Survivors]]
+    work: Work,
+    step: str,
+    selector: Selector,
+    survivors: Survivors,
+    targets: Mapping[str, tuple[float | None, Survivors]],
 ) -> Scored:
     """Bring the features, summaries, state and scores of a step into the lake."""
     columns = tuple(Column(f.name, f) for f in selector.needs)
@@ -66,7 +69,12 @@ def score_step(
 
 
 def _fit(
-    work: Work, step: str, selector: Selector, reader: Reader, targets: Mapping[str, tuple[float | None, Survivors]], path: Path
+    work: Work,
+    step: str,
+    selector: Selector,
+    reader: Reader,
+    targets: Mapping[str, tuple[float | None, Survivors]],
+    path: Path,
 ) -> None:
     samples = []
     for name, (weight, found) in targets.items():
@@ -116,7 +124,9 @@ def _score(work: Work, step: str, scored: Scored) -> None:
         def score(item: tuple[Shard, int]) -> tuple[Shard, pa.Table]:
             batch = reader.read(item)
             table = scored.selector.score(batch, scored.state)
-            return item[0], table.add_column(0, "row", batch.column("row")).add_column(1, "doc_key", batch.column("doc_key"))
+            return item[0], table.add_column(0, "row", batch.column("row")).add_column(
+                1, "doc_key", batch.column("doc_key")
+            )
 
         for shard, pieces in groupby(work.map(f"score {step}", score, reader.items(todo)), key=lambda r: r[0]):
             table = pa.concat_tables([t for _, t in pieces]).combine_chunks()

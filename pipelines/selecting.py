@@ -64,8 +64,15 @@ def _cut(
     writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
     for shard, verdicts in _verdicts(work, streams, choice, survivors):
         writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
-    chosen = Reader(work.lake, selected(work.lake, survivors.corpus, survivors.shards, key), scored.selector.reads, scored.reader.columns)
-    health = length_correlation(scored) | scored.selector.health(scored.state, lambda: score_tables(scored), chosen.batches)
+    chosen = Reader(
+        work.lake,
+        selected(work.lake, survivors.corpus, survivors.shards, key),
+        scored.selector.reads,
+        scored.reader.columns,
+    )
+    health = length_correlation(scored) | scored.selector.health(
+        scored.state, lambda: score_tables(scored), chosen.batches
+    )
     cuts = {name: _cut_json(cut) for name, cut in choice.cuts.items()}
     shortfall = sum(cut.shortfall for cut in choice.cuts.values())
     return writer.finish(
@@ -74,7 +81,9 @@ def _cut(
     )  # fmt: skip
 
 
-def resolve_rule(work: Work, cut: CutEntry, survivors: Survivors, corpus: Survivors) -> tuple[CutRule, dict[str, Any] | None]:
+def resolve_rule(
+    work: Work, cut: CutEntry, survivors: Survivors, corpus: Survivors
+) -> tuple[CutRule, dict[str, Any] | None]:
     """Return the rule with its budget as a number, and that budget as people read it."""
     budget = asked = None
     if cut.budget:
@@ -94,7 +103,9 @@ def _total(work: Work, unit: str, survivors: Survivors) -> int:
     """Return the documents, tokens or bytes of a set."""
     if unit == "tokens":
         measure(work, survivors, tokens_column(work))
-    return sum(int(_weights(work, unit, s, np.flatnonzero(survivors.mask(s)).astype(np.int64)).sum()) for s in survivors.shards)
+    return sum(
+        int(_weights(work, unit, s, np.flatnonzero(survivors.mask(s)).astype(np.int64)).sum()) for s in survivors.shards
+    )
 
 
 def _weights(work: Work, unit: str, shard: Shard, rows: Any) -> Any:
@@ -142,7 +153,9 @@ class _Streams:
         """Return why the selector would not have a document, where it said so."""
         table = self._scored.table(shard)
         given = table.column("reason").combine_chunks() if "reason" in table.column_names else None
-        return pa.repeat(pa.scalar(NOT_ELIGIBLE), table.num_rows) if given is None else pc.fill_null(given, NOT_ELIGIBLE)
+        return (
+            pa.repeat(pa.scalar(NOT_ELIGIBLE), table.num_rows) if given is None else pc.fill_null(given, NOT_ELIGIBLE)
+        )
 
     def _groups(self, shard: Shard, table: pa.Table, rows: Any) -> pa.Array | None:
         per = self._cut.per
@@ -195,7 +208,9 @@ def _group_codes(part: Part, cut: Cut) -> Any:
 
 def _verdicts(work: Work, streams: _Streams, choice: Choice, survivors: Survivors) -> Iterator[tuple[Shard, Verdicts]]:
     """Yield what the cuts decided, shard by shard."""
-    placed = ranks(work.lake, lambda: (d.placed for d in _decided(streams, choice)), len(survivors.shards), survivors.n_documents)
+    placed = ranks(
+        work.lake, lambda: (d.placed for d in _decided(streams, choice)), len(survivors.shards), survivors.n_documents
+    )
     for shard, decided, rank in zip(survivors.shards, _decided(streams, choice), placed, strict=True):
         why_not = pc.if_else(decided.score.is_valid(), pa.scalar("below the cut"), streams.not_eligible(shard))
         reason = pc.if_else(pa.array(decided.kept), pa.scalar(None, pa.string()), why_not)

@@ -39,7 +39,9 @@ def print_run(run: Run, as_json: bool) -> None:
     if record.steps:
         _line("\nlook next")
         _line(f"  tamis status {record.run} --lake {_short(run.lake.root)}")
-        query = f"select source, count(*) n, sum(n_tokens) tokens from selections join documents using (corpus, doc_id) where run = '{record.run}' and kept group by 1 order by 2 desc limit 10"
+        query = (
+            f"select step, kept, reason, count(*) as documents from selections where run = '{record.run}' group by all"
+        )
         _line(f'  tamis sql --lake {_short(run.lake.root)} "{query}"')
 
 
@@ -48,10 +50,12 @@ def _print_record(record: RunRecord) -> None:
     _line(f"run       {record.run}   {record.flow}   {record.status if record.finished else 'done'}")
     if record.counts:
         c = record.counts
-        rest = f"{c['quarantined']:,} quarantined + {c['excluded']:,} excluded = {c['records']:,} records in {c['files']:,} files"
-        _line(f"{record.corpus:9} {c['documents']:,} documents + {rest}")
+        parts = " + ".join(f"{c[kind]:,} {kind}" for kind in ("documents", "quarantined", "excluded"))
+        _line(f"{record.corpus:9} {parts} = {c['records']:,} records in {c['files']:,} files")
     if record.steps:
-        rows = [[s["name"], _kind(s), s["entered"], s["kept"], s["tokens_kept"], _why(s["reasons"])] for s in record.steps]
+        rows = [
+            [s["name"], _kind(s), s["entered"], s["kept"], s["tokens_kept"], _why(s["reasons"])] for s in record.steps
+        ]
         _table(["step", "kind", "entered", "kept", "tokens kept", "dropped"], rows)
         for step in record.steps:
             for name, value in (step.get("health") or {}).items():
@@ -89,7 +93,9 @@ def _print_one(record: RunRecord, as_json: bool) -> None:
         print_json(asdict(record))
         return
     _print_record(record)
-    _table(["stage", "computed", "reused", "seconds"], [[s.name, s.computed, s.reused, s.seconds] for s in record.stages])
+    _table(
+        ["stage", "computed", "reused", "seconds"], [[s.name, s.computed, s.reused, s.seconds] for s in record.stages]
+    )
     if record.error:
         _line(f"error     {record.error}")
 
@@ -104,13 +110,20 @@ def print_list(config: Path, as_json: bool) -> None:
     ]
     flows = load_config(config).config.flows if config.exists() else {}
     listed += [
-        {"kind": "flow", "name": name, "about": f"{flow.corpus}: " + " → ".join(s.name for s in flow.steps), "parameters": {}}
+        {
+            "kind": "flow",
+            "name": name,
+            "about": f"{flow.corpus}: " + " → ".join(s.name for s in flow.steps),
+            "parameters": {},
+        }
         for name, flow in flows.items()
     ]
     if as_json:
         print_json(listed)
         return
-    rows = [[p["kind"], p["name"], p["about"], ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed]
+    rows = [
+        [p["kind"], p["name"], p["about"], ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed
+    ]
     _table(["kind", "name", "about", "parameters and defaults"], rows)
 
 

@@ -41,5 +41,3 @@ class Work:
     def draw(self, step: str) -> Callable[[str], int]:
         """Return what gives a step the keys of its random numbers."""
         return lambda purpose: stream_key(self.config.seed, step, purpose)
-
-

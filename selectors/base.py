@@ -1,8 +1,8 @@
 """What a selector is: pure functions from features to scores, and one rule that cuts them.
 
-A selector is one frozen dataclass in one file; its fields are its hyper-parameters and the schema of `with:` in `flows.yaml`.
-It never opens a file and never keeps state on itself, so the same code runs for one shard or ten thousand, in threads or on
-a cluster. The driver calls, in this order::
+A selector is one frozen dataclass in one file; its fields are its hyper-parameters and the schema of `with:` in
+`flows.yaml`. It never opens a file and never keeps state on itself, so the same code runs for one shard or ten
+thousand, in threads or on a cluster. The driver calls, in this order::
 
     summarise(batch)            for every row group of the pool, blind to the others
     merge(summaries)            exactly: the result must not depend on how the rows were cut into batches
@@ -33,7 +33,10 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class Target:
-    """A sample of what is wanted, without its held-out part; `weight` is its share of the budget, None: the selector's rule."""
+    """A sample of what is wanted, without its held-out part.
+
+    `weight` is its share of the budget; None leaves that to the selector.
+    """
 
     name: str
     weight: float | None
@@ -76,7 +79,8 @@ class Selector(ABC):
     def score(self, batch: pa.RecordBatch, state: Any) -> pa.Table:
         """Return one row a document of the batch, in its order.
 
-        `score` (float64): larger is better; NaN ranks last; null: may not be chosen, `reason` says why. Further columns are kept.
+        `score` (float64): larger is better; NaN ranks last; null: may not be chosen, `reason` says why. Further columns
+        are kept.
         """
         raise NotImplementedError(f"{self.name} does not score documents")
 

@@ -1,16 +1,17 @@
 """DSIR: data selection with importance resampling over hashed n-grams.
 
-Xie et al. 2023, https://arxiv.org/abs/2302.03169. Pool and target are bags of hashed n-grams, and a document's log weight is
-log p_target - log p_pool of its own bag. The official code adds that up over all n-grams of a document and leaves n-grams
-that a small target never shows at log 1e-8. So on documents of unequal length the weight follows length more than content
-(rank correlation down to -0.97), its spread of thousands dwarfs the Gumbel noise of 1.3, and "resampling" is nearly top-k.
+Xie et al. 2023, https://arxiv.org/abs/2302.03169. Pool and target are bags of hashed n-grams, and a document's log
+weight is log p_target - log p_pool of its own bag. The official code adds that up over all n-grams of a document and
+leaves n-grams that a small target never shows at log 1e-8. So on documents of unequal length the weight follows length
+more than content (rank correlation down to -0.97), its spread of thousands dwarfs the Gumbel noise of 1.3, and
+"resampling" is nearly top-k.
 
-The default differs in three ways, each of which is one parameter: `mix` smooths the target with the pool, so that an n-gram
-the target never shows costs log(mix) at most; `normalise: per_token` takes the mean over the n-grams, 0 being the pool's
-average text; `prior_words` scores every document as if it had so many more words of average text, so that tiny ones need
-evidence. The score is the log weight of 128 words of such text, the paper's unit: Gumbel noise at temperature 1 means there
-what it means in the paper. `hash: sha256, buckets: 10000, mix: 0, normalise: none` gives the official numbers.
-`tests/benchmarks/dsir_shares.py` compares them.
+The default differs in three ways, each of which is one parameter: `mix` smooths the target with the pool, so that an
+n-gram the target never shows costs log(mix) at most; `normalise: per_token` takes the mean over the n-grams, 0 being
+the pool's average text; `prior_words` scores every document as if it had so many more words of average text, so that
+tiny ones need evidence. The score is the log weight of 128 words of such text, the paper's unit: Gumbel noise at
+temperature 1 means there what it means in the paper. `hash: sha256, buckets: 10000, mix: 0, normalise: none` gives the
+official numbers. `tests/benchmarks/dsir_shares.py` compares them.
 """
 
 import math
@@ -95,7 +96,9 @@ class Dsir(Selector):
             ("unit", self.unit, self.unit == "document" or self.normalise == "per_token"),
         ):
             if not good:
-                raise ConfigError(f"dsir: {name} cannot be {value!r}; see its range in `tamis list` or the documentation")
+                raise ConfigError(
+                    f"dsir: {name} cannot be {value!r}; see its range in `tamis list` or the documentation"
+                )
 
     @property
     def needs(self) -> tuple[Feature, ...]:
@@ -141,7 +144,7 @@ class Dsir(Selector):
         return ratio
 
     def score(self, batch: pa.RecordBatch, state: DsirState) -> pa.Table:
-        """Return `score`, or one `score_<target>` a target: the log weight of the document, or of 128 words like its own.
+        """Return `score`, or one `score_<target>` a target: the log weight, of the document or of 128 words like it.
 
         A document of fewer than `min_words` words may not be chosen, nor one without any where scores are normalised.
         """
@@ -157,7 +160,7 @@ class Dsir(Selector):
         return pa.table(columns | {"reason": pa.array(reason, mask=~(short | blank))})
 
     def _length(self, n_ids: Int64s) -> Int64s:
-        """Return the number of words of documents by the official formula, which gives 1 for an empty one where n >= 3."""
+        """Return the number of words by the official formula, which gives an empty document 1 where n >= 3."""
         length: Int64s = (n_ids + self.ngrams * (self.ngrams - 1) // 2) // self.ngrams
         return length
 
@@ -190,12 +193,15 @@ class Dsir(Selector):
         return Choice(cuts)
 
     def health(self, state: DsirState, scores: Batches, chosen: Batches) -> dict[str, float]:
-        """Return the effective sample size of the weights over the pool, and the share of the target's n-grams chosen."""
+        """Return the effective sample size of the weights, and the share of the target's n-grams that was chosen."""
         found = np.zeros(self.buckets, dtype=np.int64)
         for batch in chosen():
             count_buckets(_lists(batch)[1], found)
         wanted = state.target_counts.sum(axis=0)
-        sizes = {f"effective_sample{c.removeprefix('score')}_size": _effective_sample_size(scores, c) for c in _columns(state)}
+        sizes = {
+            f"effective_sample{c.removeprefix('score')}_size": _effective_sample_size(scores, c)
+            for c in _columns(state)
+        }
         return sizes | {"target_ngrams_covered": float(wanted[found > 0].sum() / wanted.sum())}
 
 

@@ -1,7 +1,7 @@
 """The loops of DSIR: count buckets, and add up log ratios of a document's n-grams in text order.
 
-The order of a sum is fixed (n-grams of a document, one after the other, in float64; no fastmath), so a score does not depend
-on batches, threads or shards.
+The order of a sum is fixed (n-grams of a document, one after the other, in float64; no fastmath), so a score does not
+depend on batches, threads or shards.
 """
 
 import math
@@ -25,7 +25,7 @@ def count_buckets(ids: Ids, counts: npt.NDArray[np.int64]) -> None:
 
 @njit(nogil=True, cache=True)
 def log_ratios(p_target: Float64s, p_pool: Float64s, epsilon: float, out: Float64s) -> None:
-    """Write log(p_target + epsilon) - log(p_pool + epsilon) of each bucket; libm's logarithm, NumPy's varies by processor."""
+    """Write log(p_target + epsilon) - log(p_pool + epsilon) of each bucket; NumPy's log would vary by processor."""
     for i in range(len(out)):
         out[i] = math.log(p_target[i] + epsilon) - math.log(p_pool[i] + epsilon)
 
@@ -46,8 +46,8 @@ def shrunken_means(
 ) -> None:
     """Write the mean of `ratio` - `centre` over the n-grams, as if `prior` more n-grams of mean 0 had been seen.
 
-    A document is cut into windows of `per_window` n-grams, and the mean over the windows is written, or the best one. The
-    last window takes what is left; one shorter than half a window joins the one before it.
+    A document is cut into windows of `per_window` n-grams, and the mean over the windows is written, or the best one.
+    The last window takes what is left; one shorter than half a window joins the one before it.
     """
     for doc in range(len(ends) - 1):
         start, end = ends[doc], ends[doc + 1]

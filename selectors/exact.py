@@ -1,7 +1,7 @@
 """Exact deduplication: of the documents with the same text, the one with the smallest key stays.
 
-Texts are compared by the first 128 bits of their SHA-256, so nobody can make two texts collide on purpose. Which copy stays
-is as good as random with respect to files and sources, and does not depend on their order.
+Texts are compared by the first 128 bits of their SHA-256, so nobody can make two texts collide on purpose. Which copy
+stays is as good as random with respect to files and sources, and does not depend on their order.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A uniform random subset: the baseline that every other selector has to beat.
 
-The score is a keyed uniform number, so the same documents come out for any number of shards and workers, and a larger budget
-only adds documents.
+The score is a keyed uniform number, so the same documents come out for any number of shards and workers, and a larger
+budget only adds documents.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """The rank of every document in the order of a cut, for corpora that do not fit in memory.
 
-The cut itself needs no ranks. People do: for "the best hundred", for percentiles, for a curriculum. The rows are spread over
-key ranges on disk (splitters from an even sample), each range is sorted in memory, and the ranks travel back to their shards.
+The cut itself needs no ranks. People do: for "the best hundred", for percentiles, for a curriculum. The rows are spread
+over key ranges on disk (splitters from an even sample), each range is sorted in memory, and the ranks travel back to
+their shards.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ SAMPLED_ROWS = 200_000
 
 @dataclass(frozen=True)
 class Placed:
-    """A part with the order of its rows: their keys, and the group (a small number) that each is ranked in; below 0: none."""
+    """A part with the order of its rows: their keys, and the group that each is ranked in (below 0: in none)."""
 
     part: Part
     keys: npt.NDArray[np.float64]
@@ -39,8 +40,8 @@ _RANKED = pa.schema([("part", pa.int64()), ("place", pa.int64()), ("rank", pa.in
 def ranks(lake: Lake, stream: Stream, n_parts: int, n_rows: int) -> Iterator[pa.Array]:
     """Yield for each part the ranks of its rows (from 1, within their group), null where they have none.
 
-    The order is that of the cut: key descending, NaN last, doc_id ascending. `stream` gives the parts in the same order each
-    time.
+    The order is that of the cut: key descending, NaN last, doc_id ascending. `stream` gives the parts in the same order
+    each time.
     """
     n = partitions_for(n_rows)
     splitters = _splitters(stream, n, n_rows)

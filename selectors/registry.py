@@ -1,4 +1,4 @@
-"""Find selectors by name: the files of this folder, and entry points of other packages in the group `tamis.selectors`."""
+"""Find selectors by name: files of this folder, and entry points of other packages in the group `tamis.selectors`."""
 
 from ..storage.plugins import Registry
 from .base import Selector

@@ -1,9 +1,9 @@
 """The catalogue: DuckDB tables and views over everything in the lake, made again at will.
 
 In DuckDB one open reader blocks a writer and one writer all readers. So the file is never written in place: it is built
-beside and renamed over the old one, and whoever has that open keeps it. Small facts are tables; per-document data stays in
-Parquet and appears as views over explicit lists of files (a glob over 20,000 files would cost 2 s a query), typed and empty
-while there is nothing.
+beside and renamed over the old one, and whoever has that open keeps it. Small facts are tables; per-document data stays
+in Parquet and appears as views over explicit lists of files (a glob over 20,000 files would cost 2 s a query), typed
+and empty while there is nothing.
 """
 
 import json
@@ -15,14 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from .errors import LakeError
-from .lake import Lake, read_json
+from .lake import Lake, process_alive, read_json
 from .publish import publishing
 from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
 from .snapshots import Snapshot, corpora, newest
 
 _DUCKDB_TYPES = {
-    pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.uint64(): "UBIGINT",
-    pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB", pa.binary(16): "BLOB",
+    pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER",
+    pa.uint64(): "UBIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.binary(): "BLOB", pa.binary(16): "BLOB",
 }  # fmt: skip
 
 _TOKENS = pa.schema([("row", pa.int64()), ("n_tokens", pa.int64())])
@@ -30,16 +30,32 @@ _TOKENS = pa.schema([("row", pa.int64()), ("n_tokens", pa.int64())])
 _TABLES = {
     "corpora": "corpus VARCHAR, kind VARCHAR, snapshot VARCHAR, records BIGINT, documents BIGINT, quarantined BIGINT, "
     "excluded BIGINT, repaired BIGINT, files BIGINT, shards BIGINT, bytes BIGINT",
-    "files": "corpus VARCHAR, file VARCHAR, size BIGINT, sha256 VARCHAR, documents BIGINT, quarantined BIGINT, repaired BIGINT",
+    "files": "corpus VARCHAR, file VARCHAR, size BIGINT, sha256 VARCHAR, documents BIGINT, quarantined BIGINT, "
+    "repaired BIGINT",
     "shards": "corpus VARCHAR, shard VARCHAR, rows BIGINT, bytes BIGINT, path VARCHAR",
     "features": "feature VARCHAR, key VARCHAR, version BIGINT, parameters VARCHAR, shards BIGINT",
     "runs": "run VARCHAR, flow VARCHAR, status VARCHAR, exit_code INTEGER, started TIMESTAMPTZ, finished TIMESTAMPTZ, "
     "corpus VARCHAR, snapshot VARCHAR, tokenizer VARCHAR, warnings VARCHAR[]",
-    "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, kept BIGINT, "
-    "tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, health VARCHAR, deciding BOOLEAN",
-    "mixtures": "mixture VARCHAR, key VARCHAR, run VARCHAR, format VARCHAR, documents BIGINT, tokens BIGINT, bytes BIGINT, "
-    "files BIGINT, path VARCHAR",
+    "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, "
+    "kept BIGINT, tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, "
+    "health VARCHAR, deciding BOOLEAN",
+    "mixtures": "mixture VARCHAR, key VARCHAR, run VARCHAR, format VARCHAR, documents BIGINT, tokens BIGINT, "
+    "bytes BIGINT, files BIGINT, path VARCHAR",
 }
+
+
+_RUN_COLUMNS = (
+    "run",
+    "flow",
+    "status",
+    "exit_code",
+    "started",
+    "finished",
+    "corpus",
+    "snapshot",
+    "tokenizer",
+    "warnings",
+)
 
 
 def build_catalog(lake: Lake) -> None:
@@ -53,7 +69,7 @@ def build_catalog(lake: Lake) -> None:
 def fill_catalog(connection: Any, lake: Lake) -> None:
     """Create all tables and views on a connection."""
     snapshots = [s for name in corpora(lake) if (s := newest(lake, name))]
-    runs = [read_json(p) for p in sorted((lake.root / "runs").glob("*/run.json"))]
+    runs = [_run(p) for p in sorted((lake.root / "runs").glob("*/run.json"))]
     for name, columns in _TABLES.items():
         connection.execute(f"create table {name} ({columns})")
     for name, rows in _rows(lake, snapshots, runs).items():
@@ -71,6 +87,13 @@ def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:
         connection.unregister("fresh")
 
 
+def _run(path: Path) -> dict[str, Any]:
+    """Return a run's record; one whose process is gone was interrupted."""
+    found: dict[str, Any] = read_json(path)
+    gone = found["status"] == "running" and not process_alive(found["pid"])
+    return found | {"status": "interrupted"} if gone else found
+
+
 def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
     for s in snapshots:
@@ -85,8 +108,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
         n_shards = sum(1 for p in path.parent.iterdir() if p.is_dir())
         rows["features"].append((f["feature"], path.parent.name, f["version"], json.dumps(f["parameters"]), n_shards))
     for r in runs:
-        rows["runs"].append((*(r[k] for k in ("run", "flow", "status", "exit_code", "started", "finished", "corpus", "snapshot",
-                                              "tokenizer", "warnings")),))  # fmt: skip
+        rows["runs"].append(tuple(r[column] for column in _RUN_COLUMNS))
         rows["steps"] += _step_rows(r)
     for path in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
         m = read_json(path)
@@ -99,13 +121,20 @@ def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:
     columns = ("name", "kind", "selection", "entered", "kept", "tokens_entered", "tokens_kept", "bytes_kept")
     last = len(run["steps"]) - 1
     return [
-        (run["run"], i, *(s[c] for c in columns), json.dumps(s["reasons"]), json.dumps(s.get("health") or {}), i == last)
+        (
+            run["run"],
+            i,
+            *(s[c] for c in columns),
+            json.dumps(s["reasons"]),
+            json.dumps(s.get("health") or {}),
+            i == last,
+        )
         for i, s in enumerate(run["steps"])
     ]
 
 
 def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> None:
-    """`documents` (without text, with the newest run's tokens), `text`, `excluded`, `quarantine`: of the newest snapshots."""
+    """Create `documents` (with the newest run's tokens), `text`, `excluded`, `quarantine`: newest snapshots."""
     pools = [s for s in snapshots if not s.corpus.startswith("targets/")]
     shards = [x for s in pools for x in s.shards]
     tokens_key = next((r["tokens_key"] for r in reversed(runs) if r["tokens_key"]), None)
@@ -119,8 +148,8 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
         select s.corpus, d.* from document_rows d join shards s on d.shard = s.shard
         anti join excluded e on d.shard = e.shard and d.row = e.row""")
     connection.execute("""
-        create view documents as
-        select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as file_sha256, l.line, l.repaired,
+        create view documents as select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as
+        file_sha256, l.line, l.repaired,
                l.shard, l.row, l.doc_key, l.text_hash
         from live_rows l left join token_rows t on l.shard = t.shard and l.row = t.row
         left join files f on l.corpus = f.corpus and l.file = f.file""")
@@ -144,7 +173,11 @@ def packs_of(lake: Lake, snapshot: Snapshot) -> list[str]:
 
 def _result_views(connection: Any, lake: Lake) -> None:
     """`selection_steps` (a row a document, run and step), `selections` (the deciding one), `scores`."""
-    files = [p for m in sorted((lake.root / "selections").glob("*/manifest.json")) for p in _parquet(m.parent.glob("*.parquet"))]
+    files = [
+        p
+        for m in sorted((lake.root / "selections").glob("*/manifest.json"))
+        for p in _parquet(m.parent.glob("*.parquet"))
+    ]
     _view(connection, "selection_rows", files, SELECTION)
     connection.execute("""
         create view selection_steps as
@@ -162,7 +195,7 @@ def _parquet(paths: Iterable[Path]) -> list[Path]:
 
 
 def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, added: str = "") -> None:
-    """Create a view over files, with columns made of a file's name and position; typed and empty where there are none."""
+    """Create a view over files, typed and empty where there are none; `added` are columns made of a file's name."""
     columns = ", ".join(f.name for f in schema)
     if files:
         listed = ", ".join(f"'{_quoted(f)}'" for f in files)
@@ -181,9 +214,9 @@ _OF_ITS_PACK = "parse_filename(filename, true) as pack, "
 def connect(lake: Lake) -> Any:
     """Open the catalogue for reading. Raises LakeError where there is none.
 
-    It is attached to a database of its own in memory: DuckDB shares one open file among all connections of a process, so an
-    older reader would hide what was published since. A lake that was moved gets its views in memory, because those in the
-    file name the old place.
+    It is attached to a database of its own in memory: DuckDB shares one open file among all connections of a process,
+    so an older reader would hide what was published since. A lake that was moved gets its views in memory, because
+    those in the file name the old place.
     """
     if not lake.catalog.exists():
         raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')

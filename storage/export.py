@@ -1,7 +1,7 @@
 """Mixtures: the chosen documents as files that a training job can read, with a manifest and a card.
 
-Documents are written in the order of the corpus (file, line), which no number of shards or workers can change. Files are
-named by number; the manifest gives rows, tokens, bytes and SHA-256 of each and is published last.
+Documents are written in the order of the corpus (file, line), which no number of shards or workers can change. Files
+are named by number; the manifest gives rows, tokens, bytes and SHA-256 of each and is published last.
 """
 
 import io
@@ -89,9 +89,7 @@ class _File:
         self.tokens += pc.sum(table.column("n_tokens")).as_py() or 0
 
 
-def write_mixture(
-    lake: Lake, folder: Path, form: str, shard_bytes: int, tables: Iterable[pa.Table]
-) -> dict[str, Any]:
+def write_mixture(lake: Lake, folder: Path, form: str, shard_bytes: int, tables: Iterable[pa.Table]) -> dict[str, Any]:
     """Publish tables (schema MIXTURE) as files of at most `shard_bytes` of text; return what the manifest says of them.
 
     The caller publishes the manifest, after whatever else belongs to the mixture.
@@ -134,7 +132,9 @@ def card(
     origin = f"Made by tamis {about['tamis']} in run `{about['run']}` from the corpus `{about['corpus']}`"
     origin += f" (snapshot `{about['snapshot'][:12]}`), seed {about['seed']}, tokens counted by `{about['tokenizer']}`."
     made = [[f"{s['name']} ({s['kind']})", s["entered"], s["kept"], s["tokens_kept"]] for s in steps]
-    health = [[s["name"], name.replace("_", " "), value] for s in steps for name, value in (s.get("health") or {}).items()]
+    health = [
+        [s["name"], name.replace("_", " "), value] for s in steps for name, value in (s.get("health") or {}).items()
+    ]
     written = [[m["format"], len(m["files"]), m["rows"], m["tokens"], m["bytes"]] for m in manifests]
     sections = [
         f"# {about['mixture']}\n\n{origin}",

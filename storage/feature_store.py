@@ -1,8 +1,8 @@
 """Feature values on disk: parts of a shard's rows, each computed once.
 
-A feature may have been asked for when only some documents were still in. The rows that are there are found in the parts'
-`row` column; only missing rows are computed, and they make another part. Rows are positions in the shard, so a lookup is an
-index, never a join on ids.
+A feature may have been asked for when only some documents were still in. The rows that are there are found in the
+parts' `row` column; only missing rows are computed, and they make another part. Rows are positions in the shard, so a
+lookup is an index, never a join on ids.
 """
 
 from collections.abc import Sequence
@@ -62,12 +62,10 @@ def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, columns: Sequenc
 
 @lru_cache(maxsize=8)
 def _shard_values(files: tuple[str, ...], columns: tuple[str, ...], n_rows: int) -> tuple[Rows, pa.Table]:
-    """Read all parts of a shard: the place of each row (-1: none), and the values. Parts are immutable, so this may be kept."""
+    """Read all parts of a shard: the place of each row (-1: none), and the values. Parts never change, so keep them."""
     tables = [pq.read_table(f, columns=["row", *columns], use_threads=False) for f in files]
     table = pa.concat_tables(tables).combine_chunks() if tables else pa.table({"row": pa.array([], pa.int64())})
     where = np.full(n_rows, -1, dtype=np.int64)
     row = table.column("row").to_numpy()
     where[row] = np.arange(row.size)
     return where, table.drop_columns("row")
-
-

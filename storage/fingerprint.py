@@ -1,8 +1,8 @@
 """Names made of content: what an artefact was made of decides what it is called.
 
-Recipes (parameters, versions, digests of inputs) are hashed as canonical JSON; tables are hashed by their logical content, so
-that neither row groups, compression nor the Parquet writer's version can change a name. BLAKE2b with 128 bits: no accidental
-collisions at 10^12 artefacts, and about 1 GB/s.
+Recipes (parameters, versions, digests of inputs) are hashed as canonical JSON; tables are hashed by their logical
+content, so that neither row groups, compression nor the Parquet writer's version can change a name. BLAKE2b with 128
+bits: no accidental collisions at 10^12 artefacts, and about 1 GB/s.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """From raw files to shards: what is read again, what is reused, what is accounted for.
 
-Files are read in *packs*: a large file alone, small ones together. A pack's record is published after its shards, so a run
-that was killed reads only the packs again that were in flight. A file whose size, mtime and inode are those of its record is
-trusted; any other is digested, and read only where its bytes are new.
+Files are read in *packs*: a large file alone, small ones together. A pack's record is published after its shards, so a
+run that was killed reads only the packs again that were in flight. A file whose size, mtime and inode are those of its
+record is trusted; any other is digested, and read only where its bytes are new.
 """
 
 from collections.abc import Iterable, Iterator
@@ -171,6 +171,8 @@ def load_packs(lake: Lake, corpus: str, reader: str) -> Iterator[Pack]:
 def load_shards(lake: Lake, corpus: str, found: list[dict[str, Any]]) -> tuple[Shard, ...]:
     """Return shards from their JSON form."""
     return tuple(
-        Shard(s["digest"], s["rows"], s["n_bytes"], tuple(Span(**p) for p in s["spans"]), lake.shard(corpus, s["digest"]))
+        Shard(
+            s["digest"], s["rows"], s["n_bytes"], tuple(Span(**p) for p in s["spans"]), lake.shard(corpus, s["digest"])
+        )
         for s in found
     )

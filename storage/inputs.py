@@ -40,7 +40,7 @@ class ReadOptions:
     id: str = "id"
     source: str = "source"
     format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
-    file_id: Literal["path", "stem"] = "path"  # id of a one-document file: `below` without suffix, or the stem alone
+    file_id: Literal["path", "stem"] = "path"  # id of a one-document file: `below` (less .txt), or the stem
     batch_bytes: int = 8 << 20  # about so many bytes of text in a batch
     max_record_bytes: int = 256 << 20  # a longer record costs itself
 

@@ -1,7 +1,7 @@
 """Where things lie in the lake, and how they get there.
 
-The lake is a folder; everything in it but `catalog.duckdb` and `tmp/` is immutable once published. Paths are made here and
-nowhere else, so that the layout is one page.
+The lake is a folder; everything in it but `catalog.duckdb` and `tmp/` is immutable once published. Paths are made here
+and nowhere else, so that the layout is one page.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .errors import LakeError
 from .publish import publish_bytes, publish_json, publish_table
@@ -35,14 +36,18 @@ class Lake:
         marker = lake.root / "lake.json"
         if not marker.exists():
             if not create:
-                raise LakeError(f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one')
+                raise LakeError(
+                    f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one'
+                )
             if lake.root.exists() and any(lake.root.iterdir()):
                 raise LakeError(f'"{lake.root}" is not empty and no lake; name another folder under `lake:`')
             lake.root.mkdir(parents=True, exist_ok=True)
             publish_json(marker, {"format": FORMAT}, lake.scratch)
         found = json.loads(marker.read_text()).get("format")
         if found != FORMAT:
-            raise LakeError(f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it')
+            raise LakeError(
+                f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it'
+            )
         return lake
 
     @property
@@ -110,6 +115,10 @@ class Lake:
     def publish_table(self, target: Path, table: pa.Table) -> str:
         """Publish a table; return the digest of its content."""
         return publish_table(target, table, self.scratch)
+
+    def table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
+        """Return a published table, or some of its columns."""
+        return pq.read_table(path, columns=columns, use_threads=False)
 
     def sweep_scratch(self) -> None:
         """Remove what processes that are gone left in `tmp/`."""

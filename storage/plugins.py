@@ -1,8 +1,8 @@
 """Plug-ins by name: one file a plug-in, found without a list that could drift.
 
-Built-in plug-ins are found by the text of their files (`class X(Base)` and `name = "..."`), so that only the file that is asked
-for is imported: an embedding model does not load because somebody wants a random sample. Other packages register theirs as
-entry points.
+Built-in plug-ins are found by the text of their files (`class X(Base)` and `name = "..."`), so that only the file that
+is asked for is imported: an embedding model does not load because somebody wants a random sample. Other packages
+register theirs as entry points.
 """
 
 import difflib
@@ -55,7 +55,9 @@ class Registry(Generic[T]):
     def _checked(self, found: Any, name: str) -> type[T]:
         bases = [b.__name__ for b in getattr(found, "__mro__", ())]
         if self._base not in bases or getattr(found, "name", None) != name:
-            raise ConfigError(f"{self._kind} {name!r}: its entry point gives {found!r}, not a {self._base} of that name")
+            raise ConfigError(
+                f"{self._kind} {name!r}: its entry point gives {found!r}, not a {self._base} of that name"
+            )
         kind: type[T] = found
         return kind
 

@@ -1,7 +1,8 @@
 """The one way a file gets into the lake: temporary name, fsync, rename.
 
-A reader therefore sees a whole file or none, and `kill -9` leaves at most files under `tmp/`. Manifests are published last:
-a manifest exists, therefore what it names is complete. The two fsyncs cost some milliseconds a file, which shards of 128 MB hide.
+A reader therefore sees a whole file or none, and `kill -9` leaves at most files under `tmp/`. Manifests are published
+last: a manifest exists, therefore what it names is complete. The two fsyncs cost some milliseconds a file, which shards
+of 128 MB hide.
 """
 
 import json

@@ -110,7 +110,9 @@ def _file_id(file: InputFile, options: ReadOptions) -> str:
     path = PurePosixPath(file.below)
     if path.suffix.lower() in _COMPRESSED:
         path = path.with_suffix("")
-    return path.stem if options.file_id == "stem" else path.with_suffix("").as_posix()
+    if options.file_id == "stem":
+        return path.stem
+    return path.with_suffix("").as_posix() if path.suffix.lower() == ".txt" else path.as_posix()
 
 
 def _batches(records: Iterator[Record | BadRecord], batch_bytes: int) -> Iterator[pa.RecordBatch | BadRecord]:

@@ -1,8 +1,8 @@
 """The Arrow schemas of everything that lies in the lake.
 
 They are declared, never guessed: a null in the first record of a file cannot drop or retype a column later. What is not
-`text`, `id` or `source` in a raw record is kept as `meta`, one JSON text, because its shape is the user's and differs from
-record to record.
+`text`, `id` or `source` in a raw record is kept as `meta`, one JSON text, because its shape is the user's and differs
+from record to record.
 """
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ RECORD = pa.schema(
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("source", pa.string()),
         pa.field("meta", pa.string()),  # JSON object, verbatim; null where there is none
-        pa.field("line", pa.int64()),  # counted from 1: line of a text format, row of Parquet; null: the file is the document
+        pa.field(
+            "line", pa.int64()
+        ),  # counted from 1: line of a text format, row of Parquet; null: the file is the document
         pa.field("repaired", pa.bool_(), nullable=False),  # lone surrogates were replaced by U+FFFD
     ]
 )

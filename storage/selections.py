@@ -63,7 +63,10 @@ class SelectionWriter:
         for name in ("score", "rank", "reason", "ref"):
             given = getattr(verdicts, name)
             columns[name] = pa.nulls(n, SELECTION.field(name).type) if given is None else given
-        arrays = [columns[f.name] if isinstance(columns[f.name], pa.Array) else pa.array(columns[f.name], f.type) for f in SELECTION]
+        arrays = [
+            columns[f.name] if isinstance(columns[f.name], pa.Array) else pa.array(columns[f.name], f.type)
+            for f in SELECTION
+        ]
         table = pa.table([a.cast(f.type) for a, f in zip(arrays, SELECTION, strict=True)], schema=SELECTION)
         self.lake.publish_table(self.lake.selection(self.key) / f"{shard.digest}.parquet", table)
         self._count(shard, verdicts, n_tokens, table.column("reason"))

@@ -1,7 +1,8 @@
 """Shards: the documents of a corpus in Parquet, and the only code that reads or writes them.
 
-A shard holds at most 128 MB of text in row groups of at most 8 MB; a row group is what one thread holds at a time, so memory
-is row group x workers whatever the corpus. Shards are named by their content, so an unchanged file makes the same shards again.
+A shard holds at most 128 MB of text in row groups of at most 8 MB; a row group is what one thread holds at a time, so
+memory is row group x workers whatever the corpus. Shards are named by their content, so an unchanged file makes the
+same shards again.
 """
 
 import hashlib
@@ -187,7 +188,8 @@ class _OpenShard:
 class IdMaker:
     """Make ids for the records of one file that have none: hash(path below the glob, text), `-n` for the n-th copy.
 
-    The copies are counted over 64-bit prefixes kept in sorted runs: 8 bytes a record, so a file of 10^8 records needs 0.8 GB.
+    The copies are counted over 64-bit prefixes kept in sorted runs: 8 bytes a record, so a file of 10^8 records needs
+    0.8 GB.
     """
 
     def __init__(self, below: str) -> None:

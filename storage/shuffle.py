@@ -1,7 +1,7 @@
 """Bring rows together by a number, with the memory of one partition.
 
-Rows are appended to one file a partition (Arrow IPC in the lake's scratch folder) and read back a partition at a time. This
-is how deduplication sees whole groups of a corpus that does not fit in memory: two sequential passes, no sort.
+Rows are appended to one file a partition (Arrow IPC in the lake's scratch folder) and read back a partition at a time.
+This is how deduplication sees whole groups of a corpus that does not fit in memory: two sequential passes, no sort.
 """
 
 import contextlib
@@ -38,7 +38,9 @@ class Shuffle:
         self._folder.mkdir(parents=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(OSError):  # the disk may be full; the files go anyway
             self.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Snapshots: what a corpus was when a run saw it, as a list of shards.
 
-A snapshot never copies: a changed file makes new shards, its old rows are listed in `excluded.parquet`, and so are records
-whose id another record has (the one with the smallest content stays, whatever the order of files). That check is one
-out-of-core query a snapshot.
+A snapshot never copies: a changed file makes new shards, its old rows are listed in `excluded.parquet`, and so are
+records whose id another record has (the one with the smallest content stays, whatever the order of files). That check
+is one out-of-core query a snapshot.
 """
 
 import shutil
@@ -223,7 +223,9 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
             connection.register("superseded", superseded.select(["shard", "row"]))
             found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()
     except duckdb.Error as error:
-        raise LakeError(f"the shards cannot be searched for repeated ids: {error}; `tamis verify` names damage") from error
+        raise LakeError(
+            f"the shards cannot be searched for repeated ids: {error}; `tamis verify` names damage"
+        ) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
     columns = [found.column(c).combine_chunks() for c in ("shard", "row", "doc_id", "stays")]
@@ -232,5 +234,3 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
 
 
 _TYPES = (pa.string(), pa.int64(), pa.string(), pa.string())
-
-

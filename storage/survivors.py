@@ -1,7 +1,7 @@
 """Which documents a step sees: a snapshot's, or what an earlier step kept of them.
 
-The digest of a shard's survivors is made of the rows themselves, not of the recipe that chose them: a filter that turns out
-to drop nothing makes nothing after it be computed again.
+The digest of a shard's survivors is made of the rows themselves, not of the recipe that chose them: a filter that turns
+out to drop nothing makes nothing after it be computed again.
 """
 
 import hashlib

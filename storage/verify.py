@@ -97,7 +97,9 @@ def _selection(manifest: Path) -> Iterator[Damage]:
     found = read_json(manifest)
     for shard in found["shards"]:
         if not (manifest.parent / f"{shard}.parquet").exists():
-            yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", "remove the selection's folder; " + AGAIN)
+            yield Damage(
+                str(manifest.parent / f"{shard}.parquet"), "is missing", "remove the selection's folder; " + AGAIN
+            )
 
 
 def _mixture(manifest: Path) -> Iterator[Damage]:

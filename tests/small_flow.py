@@ -7,8 +7,8 @@ from pathlib import Path
 import tamis
 import yaml
 
-CODE = "def return import class self for in if else lambda yield print range len".split()
-PROSE = "the of and to in is that was with as river mountain said quietly morning light".split()
+CODE = ["def", "return", "import", "class", "self", "for", "in", "if", "else", "lambda", "yield", "print", "range"]
+PROSE = ["the", "of", "and", "to", "in", "is", "that", "was", "with", "as", "river", "mountain", "said", "quietly"]
 STEPS = [
     {"name": "clean", "filter": {"too_short": "stats.n_words >= 5", "has_url": "meta.url is not null"}},
     {"name": "twins", "dedup": "exact"},
@@ -24,7 +24,9 @@ def documents(n, seed=0):
         words = rng.choices(CODE if i % 4 == 0 else PROSE, k=rng.choice([2, 20, 40, 80]))
         text = made[i // 2]["text"] if i % 17 == 16 else " ".join(words)
         meta = {} if i % 11 == 10 else {"url": f"https://example.org/{i}"}
-        made.append({"id": f"doc-{seed}-{i:04d}", "text": text, "source": "code" if i % 4 == 0 else "prose", "meta": meta})
+        made.append(
+            {"id": f"doc-{seed}-{i:04d}", "text": text, "source": "code" if i % 4 == 0 else "prose", "meta": meta}
+        )
     return made
 
 
@@ -38,7 +40,10 @@ def make_case(folder, n=300, files=3, steps=None, **changes):
     records = documents(n)
     for i in range(files):
         write_jsonl(folder / "raw" / f"part-{i}.jsonl", records[i::files])
-    write_jsonl(folder / "code.jsonl", [{"id": f"t{i}", "text": " ".join(random.Random(i).choices(CODE, k=30))} for i in range(20)])
+    write_jsonl(
+        folder / "code.jsonl",
+        [{"id": f"t{i}", "text": " ".join(random.Random(i).choices(CODE, k=30))} for i in range(20)],
+    )
     config = {
         "version": 1, "lake": "lake", "seed": 17,
         "corpora": {"web": {"files": ["raw/*"]}},

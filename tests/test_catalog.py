@@ -42,9 +42,13 @@ def test_nobody_can_write_through_it(tmp_path):
 def test_a_row_is_a_document_and_run_with_its_deciding_step(tmp_path):
     run = tamis.run(make_case(tmp_path), "small")
     n = run.record.counts["documents"]
-    rows = tamis.sql(run.lake, "select count(*), count(distinct doc_id) from selections where run = $1", [run.id]).fetchall()
+    rows = tamis.sql(
+        run.lake, "select count(*), count(distinct doc_id) from selections where run = $1", [run.id]
+    ).fetchall()
     assert rows == [(n, n)]
-    by_step = tamis.sql(run.lake, "select step, count(*) from selections where run = $1 group by 1", [run.id]).fetchall()
+    by_step = tamis.sql(
+        run.lake, "select step, count(*) from selections where run = $1 group by 1", [run.id]
+    ).fetchall()
     entered = {s["name"]: s["entered"] for s in run.steps}
     dropped = {s["name"]: s["entered"] - s["kept"] for s in run.steps}
     assert dict(by_step) == {**dropped, "like_code": entered["like_code"]}
@@ -52,7 +56,9 @@ def test_a_row_is_a_document_and_run_with_its_deciding_step(tmp_path):
 
 def test_ranks_follow_the_order_of_the_cut(tmp_path):
     run = tamis.run(make_case(tmp_path), "small", overrides=["flows.small.steps.like_code.cut.by=top"])
-    query = "select rank, score, doc_id, kept from selections where run = $1 and step = 'like_code' and rank is not null"
+    query = (
+        "select rank, score, doc_id, kept from selections where run = $1 and step = 'like_code' and rank is not null"
+    )
     rows = tamis.sql(run.lake, query, [run.id]).fetchall()
     by_rank = sorted(rows)
     assert [r[0] for r in by_rank] == list(range(1, len(rows) + 1))

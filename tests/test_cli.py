@@ -72,7 +72,9 @@ def test_sql_only_reads(call, tmp_path, monkeypatch, query):
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("query", ["from runs", "describe documents", "explain from runs", "with x as (select 1 i) from x", "show tables"])
+@pytest.mark.parametrize(
+    "query", ["from runs", "describe documents", "explain from runs", "with x as (select 1 i) from x", "show tables"]
+)
 def test_sql_reads_in_every_way(call, query):
     call("ingest", "web")
     assert call("sql", query)[0] == 0

@@ -21,7 +21,8 @@ def rewrite(folder, records, files, seed):
 @pytest.mark.parametrize("steps", [
     None,
     [{"name": "some", "select": "random", "cut": {"budget": {"documents": 50}, "per": "source"}}],
-    [{"name": "two", "select": "dsir", "target": {"code": 0.3, "prose": 0.7}, "cut": {"by": "gumbel", "budget": {"bytes": 5000}}}],
+    [{"name": "two", "select": "dsir", "target": {"code": 0.3, "prose": 0.7},
+      "cut": {"by": "gumbel", "budget": {"bytes": 5000}}}],
 ])  # fmt: skip
 def test_shards_workers_and_files_do_not_change_the_choice(tmp_path, steps):
     config = make_case(
@@ -32,7 +33,9 @@ def test_shards_workers_and_files_do_not_change_the_choice(tmp_path, steps):
     write_jsonl(tmp_path / "prose.jsonl", [{"text": "the river was quietly in the morning light"}] * 4)
     records = documents(300)
     found = []
-    for case, (shard_bytes, workers, files) in enumerate([("128MB", 1, 1), (20_000, 2, 3), (3_000, 4, 16), (1_000, 3, 2)]):
+    for case, (shard_bytes, workers, files) in enumerate(
+        [("128MB", 1, 1), (20_000, 2, 3), (3_000, 4, 16), (1_000, 3, 2)]
+    ):
         rewrite(tmp_path, records, files, seed=case)
         overrides = [f"lake=lake-{case}", f"corpora.web.shard_bytes={shard_bytes}"]
         run = tamis.run(config, "small", overrides=overrides, workers=workers)

@@ -48,7 +48,9 @@ def test_ids_and_texts_are_those_of_the_files(run):
 
 
 def test_the_hash_is_that_of_the_text(run):
-    query = "select count(*) from text join documents using (corpus, doc_id) where unhex(sha256(text))[:16] <> text_hash"
+    query = (
+        "select count(*) from text join documents using (corpus, doc_id) where unhex(sha256(text))[:16] <> text_hash"
+    )
     assert tamis.sql(run.lake, query).fetchall() == [(0,)]
 
 

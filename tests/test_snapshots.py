@@ -97,7 +97,9 @@ def test_records_without_an_id_get_one_that_appending_does_not_move(tmp_path):
 
 def test_documents_carry_their_origin(config, tmp_path):
     run = tamis.run(config, "small")
-    file, sha256, line, meta = ask(run, "select file, file_sha256, line, meta from documents where doc_id = 'doc-0-0004'")[0]
+    file, sha256, line, meta = ask(
+        run, "select file, file_sha256, line, meta from documents where doc_id = 'doc-0-0004'"
+    )[0]
     assert (file, line) == ("raw/part-1.jsonl", 2)
     assert sha256 == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
     assert json.loads(meta) == {"url": "https://example.org/4"}
@@ -111,7 +113,9 @@ def test_hostile_files_cost_what_is_broken_in_them(tmp_path):
     assert run.exit_code == 3
     assert counts["records"] == counts["documents"] + counts["quarantined"] + counts["excluded"]
     assert ask(run, "select count(*) from documents") == [(counts["documents"],)]
-    listed = ask(run, "select regexp_extract(file, '[^/]*$'), line, reason, octet_length(raw) from quarantine order by 1, 2")
+    listed = ask(
+        run, "select regexp_extract(file, '[^/]*$'), line, reason, octet_length(raw) from quarantine order by 1, 2"
+    )
     assert len(listed) == counts["quarantined"]
     assert [line for file, line, _, _ in listed if file == "malformed_middle.jsonl"] == [41, 42, 43, 44, 45, 61]
     assert all(reason and size <= 4096 for _, _, reason, size in listed)

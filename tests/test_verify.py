@@ -9,7 +9,9 @@ from tamis.storage.verify import verify
 
 
 def artefacts(lake):
-    return sorted(p for p in lake.root.glob("**/*") if p.is_file() and p.suffix in (".parquet",) and "tmp" not in p.parts)
+    return sorted(
+        p for p in lake.root.glob("**/*") if p.is_file() and p.suffix in (".parquet",) and "tmp" not in p.parts
+    )
 
 
 def test_an_untouched_lake_is_whole(tmp_path):
@@ -48,7 +50,10 @@ def test_a_missing_file_is_named_and_the_next_run_makes_it_again(tmp_path):
     config = make_case(tmp_path)
     run = tamis.run(config, "small")
     before = chosen(run)
-    for path in sorted((run.lake.root / "scores").glob("*/*.parquet"))[:1] + sorted((run.lake.root / "features").glob("*/*/*.parquet"))[:1]:
+    for path in (
+        sorted((run.lake.root / "scores").glob("*/*.parquet"))[:1]
+        + sorted((run.lake.root / "features").glob("*/*/*.parquet"))[:1]
+    ):
         path.unlink()
     (selection,) = [s["selection"] for s in run.steps[-1:]]
     gone = next(run.lake.selection(selection).glob("*.parquet"))

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/dsir_shares.py DATA [--out dsir_shares.json] [--work DIR]
 
-DATA has `pool/`, `labels.parquet` (id, domain) and `targets/NAME.dev.jsonl`, where NAME is a domain of the pool. For a budget
-of 5% of the documents and one of 5% of the tokens the table gives, for each target, the share of its domain among the chosen
-documents and tokens. The official package (PyPI data-selection 1.0.3 with nltk 3.9.1) gets an environment of its own in --work.
-"""
+DATA has `pool/`, `labels.parquet` (id, domain) and `targets/NAME.dev.jsonl`, where NAME is a domain of the pool. For a
+budget of 5% of the documents and one of 5% of the tokens the table gives, for each target, the share of its domain
+among the chosen documents and tokens. The official package (PyPI data-selection 1.0.3 with nltk 3.9.1) gets an
+environment of its own in --work."""
 
 import argparse
 import json
@@ -51,7 +51,9 @@ def tamis_shares(data, work, targets, documents):
 def official_shares(data, work, targets, documents):
     """Choose by the official weights: Gumbel top-k for documents, the longest prefix in that order for tokens."""
     found = official_weights(data, work, targets)
-    pool = pl.DataFrame({"id": found["ids"], "length": found["lengths"].astype(int)}).join(documents, on="id", how="left")
+    pool = pl.DataFrame({"id": found["ids"], "length": found["lengths"].astype(int)}).join(
+        documents, on="id", how="left"
+    )
     for column, target in enumerate(targets):
         for min_length in (0, 100):
             noise = np.random.RandomState(0).gumbel(size=pool.height)
@@ -59,7 +61,10 @@ def official_shares(data, work, targets, documents):
             ordered = keyed.sort("key", descending=True)
             n = int(documents.height * SHARE)
             budget = int(documents["tokens"].sum() * SHARE)
-            for unit, kept in {"documents": ordered.head(n), "tokens": ordered.filter(pl.col("tokens").cum_sum() <= budget)}.items():
+            for unit, kept in {
+                "documents": ordered.head(n),
+                "tokens": ordered.filter(pl.col("tokens").cum_sum() <= budget),
+            }.items():
                 yield {"who": f"official, length >= {min_length}", "target": target, "budget": unit,
                        **shares(kept.select("id"), documents, target)}  # fmt: skip
 
@@ -114,7 +119,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("dsir_shares.json"))
-    parser.add_argument("--work", type=Path, help="folder for the lake and the official environment; default: a temporary one")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the lake and the official environment; default: a temporary one"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = (options.work or Path(scratch)).resolve()
@@ -122,9 +129,13 @@ def main():
         data = options.data.resolve()
         targets = sorted(p.name.removesuffix(".dev.jsonl") for p in (data / "targets").glob("*.dev.jsonl"))
         documents = count_tokens(data, work)
-        rows = pl.DataFrame([*tamis_shares(data, work, targets, documents), *official_shares(data, work, targets, documents)])
+        rows = pl.DataFrame(
+            [*tamis_shares(data, work, targets, documents), *official_shares(data, work, targets, documents)]
+        )
     means = rows.group_by("who").agg(pl.col("share_documents", "share_tokens").mean().round(4))
-    means = means.with_columns(mean=((pl.col("share_documents") + pl.col("share_tokens")) / 2).round(4)).sort("mean", descending=True)
+    means = means.with_columns(mean=((pl.col("share_documents") + pl.col("share_tokens")) / 2).round(4)).sort(
+        "mean", descending=True
+    )
     options.out.write_text(json.dumps({"rows": rows.to_dicts(), "means": means.to_dicts()}, indent=1) + "\n")
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, fmt_str_lengths=60):
         print(rows.sort("target", "budget", "who"))

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/memory.py POOL TARGET [--copies 10] [--out memory.json]
 
-POOL is a folder of raw files, TARGET a file of target documents. Both runs use the same two workers and default settings; the
-figure is the largest resident set of the process that runs the flow (`ru_maxrss` of the finished child).
+POOL is a folder of raw files, TARGET a file of target documents. Both runs use the same two workers and default
+settings; the figure is the largest resident set of the process that runs the flow (`ru_maxrss` of the finished child).
 """
 
 import argparse
@@ -32,7 +32,10 @@ def copy_pool(pool, folder, copies):
             target = folder / f"{copy:02d}-{'text' if file.path.suffix == '.txt' else number}.jsonl.zst"
             with target.open("ab") as out:
                 for batch in batches:
-                    rows = [{"id": f"{copy}-{r['doc_id']}", "text": r["text"], "source": r["source"]} for r in batch.to_pylist()]
+                    rows = [
+                        {"id": f"{copy}-{r['doc_id']}", "text": r["text"], "source": r["source"]}
+                        for r in batch.to_pylist()
+                    ]
                     lines = "".join(json.dumps(r) + "\n" for r in rows).encode()
                     out.write(zstandard.ZstdCompressor(level=1).compress(lines))
                     documents += len(rows)

@@ -2,9 +2,8 @@
 
     python official_dsir.py POOL.jsonl OUT.npz TARGET.jsonl [TARGET.jsonl ...]
 
-One pass with `separate_targets=True`: the log ratios of each target are those of a run with that target alone. The minimum
-length only decides which documents may be sampled, so it is applied to the saved weights.
-"""
+One pass with `separate_targets=True`: the log ratios of each target are those of a run with that target alone. The
+minimum length only decides which documents may be sampled, so it is applied to the saved weights."""
 
 import json
 import shutil
@@ -29,6 +28,6 @@ if __name__ == "__main__":
     pieces = range(PROCESSES)
     weights = np.concatenate([np.load(cache / "log_importance_weights" / f"{i}.npy") for i in pieces])
     lengths = np.concatenate([np.load(cache / "perexample_metadata" / f"{i}.npy") for i in pieces])
-    ids = [json.loads(line)["id"] for line in open(pool, encoding="utf-8")]
+    ids = [json.loads(line)["id"] for line in Path(pool).read_bytes().splitlines()]
     ids = [i for piece in pieces for i in ids[piece::PROCESSES]]  # saved by virtual shard: line number modulo processes
     np.savez(out, ids=np.array(ids), weights=weights.reshape(len(ids), -1), lengths=lengths, seconds=seconds)
