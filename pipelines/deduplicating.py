@@ -31,6 +31,7 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     selector = make_selector("dedup", step.dedup, step.parameters)
     recipe = {
         **selector_recipe(selector),
+        "corpus": survivors.corpus,
         "survivors": survivors.digest,
         "tokens": tokens_column(work).key,
         "step": step.name,

@@ -31,6 +31,7 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
     recipe = {
         "filter": [[r.name, r.sql] for r in rules],
         "features": {c.alias: c.key for c in columns},
+        "corpus": survivors.corpus,
         "survivors": survivors.digest,
         "tokens": tokens_column(work).key,
         "step": step.name,

@@ -40,6 +40,7 @@ def run_select(
     wanted = {name: (weight, targets[name]) for name, weight in step.target.items()}
     scored = score_step(work, step.name, selector, survivors, wanted)
     recipe = {
+        "corpus": survivors.corpus,
         "scores": scored.key,
         "cut": step.cut.model_dump(),
         "tokens": tokens_column(work).key,

@@ -142,11 +142,11 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
     excluded = [lake.snapshot(s.corpus, s.key) / "excluded.parquet" for s in pools]
     _view(connection, "document_rows", [x.path for x in shards], DOCUMENT, _OF_ITS_SHARD)
     _view(connection, "token_rows", parts, _TOKENS, _BELOW_ITS_SHARD)
-    _view(connection, "excluded", excluded, EXCLUDED)
+    _view(connection, "excluded", excluded, EXCLUDED, _OF_ITS_SNAPSHOT)
     connection.execute("""
         create view live_rows as
-        select s.corpus, d.* from document_rows d join shards s on d.shard = s.shard
-        anti join excluded e on d.shard = e.shard and d.row = e.row""")
+        select d.* from document_rows d
+        anti join excluded e on d.corpus = e.corpus and d.shard = e.shard and d.row = e.row""")
     connection.execute("""
         create view documents as select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as
         file_sha256, l.line, l.repaired,
@@ -206,8 +206,9 @@ def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, adde
     connection.execute(f"create view {name} as select {added}{columns} from {source}")
 
 
-_OF_ITS_SHARD = "parse_filename(filename, true) as shard, file_row_number as row, "
+_OF_ITS_SHARD = "parse_path(filename)[-3] as corpus, parse_filename(filename, true) as shard, file_row_number as row, "
 _BELOW_ITS_SHARD = "parse_path(filename)[-2] as shard, "
+_OF_ITS_SNAPSHOT = "parse_path(filename)[-4] as corpus, "
 _OF_ITS_PACK = "parse_filename(filename, true) as pack, "
 
 

@@ -54,6 +54,17 @@ def test_a_row_is_a_document_and_run_with_its_deciding_step(tmp_path):
     assert dict(by_step) == {**dropped, "like_code": entered["like_code"]}
 
 
+def test_two_corpora_of_the_same_files_stay_apart(tmp_path):
+    config = make_case(tmp_path, corpora={"web": {"files": ["raw/*"]}, "again": {"files": ["raw/*"]}})
+    first = tamis.run(config, "small")
+    second = tamis.run(config, "small", overrides=["flows.small.corpus=again"])
+    assert chosen(first) == chosen(second)
+    counts = "select corpus, count(*), count(n_tokens) from documents group by 1 order by 1"
+    assert tamis.sql(first.lake, counts).fetchall() == [("again", 300, 300), ("web", 300, 300)]
+    by_run = "select run, any_value(corpus), count(distinct corpus), count(*) from selections group by 1 order by 1"
+    assert [row[1:] for row in tamis.sql(first.lake, by_run).fetchall()] == [("web", 1, 300), ("again", 1, 300)]
+
+
 def test_ranks_follow_the_order_of_the_cut(tmp_path):
     run = tamis.run(make_case(tmp_path), "small", overrides=["flows.small.steps.like_code.cut.by=top"])
     query = (

@@ -1,5 +1,8 @@
 """A real pool of 99,678 documents in six formats: every record accounted for, byte for byte, and exact copies found."""
 
+import json
+import random
+
 import polars as pl
 import pytest
 import tamis
@@ -65,3 +68,36 @@ def test_one_document_of_each_group_of_copies_stays(run):
     gone = joined.filter(~pl.col("kept")).join(stays, on="group")
     assert (gone["ref"] == gone["stays"]).all()
     assert verdicts.filter(~pl.col("kept")).height == 7060 - 2878
+
+
+@pytest.mark.slow
+def test_the_choice_from_the_pool_is_the_same_for_any_shards_workers_and_files(run, tmp_path):
+    """1, 3 and 16 shards, 1, 2 and 4 workers, the documents shuffled over files of other names."""
+    target = reference_data("data/targets") / "code_python.dev.jsonl"
+    documents = tamis.sql(
+        run.lake, "select doc_id as id, text, source, meta from text join documents using (corpus, doc_id)"
+    )
+    rows = documents.pl().to_dicts()
+    found = []
+    for case, (shards, workers) in enumerate([(1, 1), (3, 2), (16, 4)]):
+        random.Random(case).shuffle(rows)
+        raw = tmp_path / f"raw-{case}"
+        raw.mkdir()
+        for i in range(shards):
+            lines = [json.dumps({**r, "meta": json.loads(r["meta"] or "{}")}) for r in rows[i::shards]]
+            (raw / f"{(i * 7 + case) % shards:02d}.jsonl").write_text("\n".join(lines) + "\n")
+        config = tmp_path / "flows.yaml"
+        cut = "{by: gumbel, budget: {tokens: 5%}}"
+        config.write_text(f"""
+version: 1
+lake: lake-{case}
+corpora: {{pool: {{files: ["{raw}/*"], shard_bytes: 1GB}}}}
+targets: {{code: {{files: ["{target}"], holdout: 0.2}}}}
+flows: {{near: {{corpus: pool, steps: [{{name: twins, dedup: exact}}, {{name: code, select: dsir, target: code, cut: {cut}}}]}}}}
+""")
+        done = tamis.run(config, "near", workers=workers)
+        assert tamis.sql(done.lake, "select count(*) from shards where corpus = 'pool'").fetchall() == [(shards,)]
+        query = "select doc_id, rank from selections where run = $1 and kept order by rank"
+        found.append(tamis.sql(done.lake, query, [done.id]).fetchall())
+    assert len(found[0]) > 1000
+    assert found[0] == found[1] == found[2]
