@@ -87,13 +87,14 @@ def test_the_choice_from_the_pool_is_the_same_for_any_shards_workers_and_files(r
             lines = [json.dumps({**r, "meta": json.loads(r["meta"] or "{}")}) for r in rows[i::shards]]
             (raw / f"{(i * 7 + case) % shards:02d}.jsonl").write_text("\n".join(lines) + "\n")
         config = tmp_path / "flows.yaml"
-        cut = "{by: gumbel, budget: {tokens: 5%}}"
+        twins = "{name: twins, dedup: exact}"
+        near = "{name: near, select: dsir, target: code, cut: {by: gumbel, budget: {tokens: 5%}}}"
         config.write_text(f"""
 version: 1
 lake: lake-{case}
 corpora: {{pool: {{files: ["{raw}/*"], shard_bytes: 1GB}}}}
 targets: {{code: {{files: ["{target}"], holdout: 0.2}}}}
-flows: {{near: {{corpus: pool, steps: [{{name: twins, dedup: exact}}, {{name: code, select: dsir, target: code, cut: {cut}}}]}}}}
+flows: {{near: {{corpus: pool, steps: [{twins}, {near}]}}}}
 """)
         done = tamis.run(config, "near", workers=workers)
         assert tamis.sql(done.lake, "select count(*) from shards where corpus = 'pool'").fetchall() == [(shards,)]
