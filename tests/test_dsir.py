@@ -263,7 +263,7 @@ def plain_mean(ratios, centre, selector):
     return (sum(ratios) - n * centre) / max(1, n + selector.prior_words * selector.ngrams) * 128 * selector.ngrams
 
 
-def close(ours, plain):
+def assert_close(ours, plain):
     assert [score is None for score in ours] == [score is None for score in plain]
     assert [s for s in ours if s is not None] == pytest.approx([s for s in plain if s is not None], rel=1e-9, abs=1e-9)
 
@@ -274,7 +274,7 @@ def test_the_sum_over_a_document(ngrams, smoothing, mix):
     selector = Dsir(**{**SMALL, "ngrams": ngrams, "smoothing": smoothing, "mix": mix})
     ratio, _ = plain_ratio(TEXTS, TARGET, selector)
     plain = [sum(ratio[i] for word in plain_ids(text, ngrams, 50) for i in word) for text in TEXTS]
-    close(scores_of(selector, TEXTS, fitted(selector, TEXTS, {"t": TARGET})), plain)
+    assert_close(scores_of(selector, TEXTS, fitted(selector, TEXTS, {"t": TARGET})), plain)
 
 
 @pytest.mark.parametrize("ngrams", [1, 2, 3])
@@ -284,7 +284,7 @@ def test_per_token_is_the_mean_over_the_ngrams(ngrams, mix, prior_words):
     ratio, centre = plain_ratio(TEXTS, TARGET, selector)
     bags = [[ratio[i] for word in plain_ids(text, ngrams, 50) for i in word] for text in TEXTS]
     plain = [plain_mean(bag, centre, selector) if bag else None for bag in bags]
-    close(scores_of(selector, TEXTS, fitted(selector, TEXTS, {"t": TARGET})), plain)
+    assert_close(scores_of(selector, TEXTS, fitted(selector, TEXTS, {"t": TARGET})), plain)
 
 
 @given(
@@ -310,14 +310,14 @@ def test_windows_against_lists(pool, ngrams, window_words, window_score):
         means = [plain_mean(bag[a:b], centre, selector) for a, b in zip(starts, ends, strict=True)] if bag else []
         best = max if window_score == "max" else lambda found: sum(found) / len(found)
         plain.append(best(means) if means else None)
-    close(scores_of(selector, pool, fitted(selector, pool, {"t": TARGET})), plain)
+    assert_close(scores_of(selector, pool, fitted(selector, pool, {"t": TARGET})), plain)
 
 
 def test_one_window_is_the_mean_of_the_document():
     whole = Dsir(**{**SMALL, "normalise": "per_token"})
     window = Dsir(**{**SMALL, "normalise": "per_token", "unit": "window", "window_words": 100})
     state = fitted(whole, TEXTS, {"t": TARGET})
-    close(scores_of(window, TEXTS, state), scores_of(whole, TEXTS, state))
+    assert_close(scores_of(window, TEXTS, state), scores_of(whole, TEXTS, state))
 
 
 @given(WORDS, st.lists(st.integers(0, 9), max_size=4), st.integers(1, 3))
