@@ -61,7 +61,12 @@ class DsirState:
 
 @dataclass(frozen=True)
 class Dsir(Selector):
-    """Choose documents whose n-grams are distributed like the target's."""
+    """Choose documents whose n-grams are distributed like the target's.
+
+    With `normalise: none` (the official sum over all n-grams) weights of documents of unequal length differ by
+    thousands, so Gumbel sampling is nearly top-k, and short documents win where most weights are negative: use it on
+    chunks of equal length. With `per_token`, `by: gumbel` at temperature 1 takes a document for one example of 128 words.
+    """
 
     name = "dsir"
     version = 1
@@ -88,17 +93,16 @@ class Dsir(Selector):
     """Several targets: one log ratio each, with their shares of the budget; or the counts of all, added up."""
 
     def __post_init__(self) -> None:
-        for name, value, good in (
-            ("mix", self.mix, 0 <= self.mix < 1),
-            ("smoothing", self.smoothing, 0 <= self.smoothing < math.inf),
-            ("prior_words", self.prior_words, 0 <= self.prior_words < math.inf),
-            ("window_words", self.window_words, self.window_words >= 1),
-            ("unit", self.unit, self.unit == "document" or self.normalise == "per_token"),
+        for name, good, expected in (
+            ("mix", 0 <= self.mix < 1, "a share from 0 to below 1"),
+            ("smoothing", 0 <= self.smoothing < math.inf, "a number from 0"),
+            ("min_words", self.min_words >= 0, "a number from 0"),
+            ("prior_words", 0 <= self.prior_words < math.inf, "a number from 0"),
+            ("window_words", self.window_words >= 1, "a number from 1"),
+            ("unit", self.unit == "document" or self.normalise == "per_token", "document, or normalise: per_token"),
         ):
             if not good:
-                raise ConfigError(
-                    f"dsir: {name} cannot be {value!r}; see its range in `tamis list` or the documentation"
-                )
+                raise ConfigError(f"dsir: {name} is {getattr(self, name)!r}, expected {expected}")
 
     @property
     def needs(self) -> tuple[Feature, ...]:
