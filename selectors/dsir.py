@@ -65,7 +65,7 @@ class Dsir(Selector):
 
     With `normalise: none` (the official sum over all n-grams) weights of documents of unequal length differ by
     thousands, so Gumbel sampling is nearly top-k, and short documents win where most weights are negative: use it on
-    chunks of equal length. With `per_token`, `by: gumbel` at temperature 1 takes a document for one example of 128 words.
+    chunks of equal length. With `per_token`, `by: gumbel` at temperature 1 takes a document for 128 words of its kind.
     """
 
     name = "dsir"
