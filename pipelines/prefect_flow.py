@@ -20,7 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from ..storage.errors import TamisError
 from .config import FlowEntry
@@ -44,12 +44,19 @@ def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
 
     @flow(name=f"tamis {flow_name}", flow_run_name=work.log.record.run, persist_result=False, validate_parameters=False)
     def tamis_flow() -> State[None]:
-        curate(work, flow_name, entry, execute)
+        try:
+            curate(work, flow_name, entry, execute)
+        except Exception as error:  # it goes to the caller; as an exception here, Prefect would print its traceback
+            failures.append(error)
+            return Failed(message=str(error))
         publish_artifacts(work.log.record)
         return Completed(message=_message(work.log.record), name="Completed")
 
+    failures: list[Exception] = []
     with temporary_server():
-        tamis_flow()
+        tamis_flow(return_state=True)
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
@@ -79,13 +86,7 @@ def temporary_server() -> Iterator[None]:
 
 def _may_pass(task: object, run: object, state: State[Any]) -> bool:
     """Say whether trying again can help: not where we refused something on purpose."""
-    try:
-        state.result()
-    except TamisError:
-        return False
-    except Exception:
-        return True
-    return False
+    return not isinstance(state.result(raise_on_failure=False), TamisError)
 
 
 def publish_artifacts(record: RunRecord) -> None:
