@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..storage.lake import Lake, process_alive, read_json
+from ..storage.publish import HOST
 
 Status = Literal["running", "done", "failed", "interrupted"]
 
@@ -41,6 +42,7 @@ class RunRecord:
     status: Status = "running"
     exit_code: int | None = None
     pid: int = field(default_factory=os.getpid)
+    host: str = HOST
     started: str = ""
     finished: str | None = None
     corpus: str = ""
@@ -124,7 +126,7 @@ def load_runs(lake: Lake) -> list[RunRecord]:
         found = read_json(path)
         found["stages"] = [Stage(**s) for s in found["stages"]]
         record = RunRecord(**found)
-        if record.status == "running" and not process_alive(record.pid):
+        if record.status == "running" and not process_alive(record.pid, record.host):
             record.status = "interrupted"
         runs.append(record)
     return runs

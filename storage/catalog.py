@@ -90,7 +90,7 @@ def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:
 def _run(path: Path) -> dict[str, Any]:
     """Return a run's record; one whose process is gone was interrupted."""
     found: dict[str, Any] = read_json(path)
-    gone = found["status"] == "running" and not process_alive(found["pid"])
+    gone = found["status"] == "running" and not process_alive(found["pid"], found["host"])
     return found | {"status": "interrupted"} if gone else found
 
 

@@ -7,7 +7,7 @@ of 128 MB hide.
 
 import json
 import os
-import threading
+import platform
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from .fingerprint import TableDigest
 
 DIGEST_FIELD = b"tamis.digest"
+HOST = platform.node().replace("~", "-").replace("/", "-")
 
 
 @contextmanager
@@ -39,9 +40,9 @@ def publishing(target: Path, scratch: Path) -> Iterator[Path]:
 
 
 def temporary_path(scratch: Path, name: str) -> Path:
-    """Return an unused path in `scratch` that names its process, so that a later one knows what is stale."""
+    """Return an unused path in `scratch` that names its machine and process: a later one knows what is stale."""
     scratch.mkdir(parents=True, exist_ok=True)
-    return scratch / f"{os.getpid()}-{threading.get_ident()}-{uuid.uuid4().hex[:8]}-{name}"
+    return scratch / f"{HOST}~{os.getpid()}~{uuid.uuid4().hex[:12]}~{name}"
 
 
 def move_into_place(temporary: Path, target: Path) -> None:
