@@ -124,13 +124,15 @@ def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = Non
 
 
 @catalog_app.command("rebuild")
-def rebuild_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None) -> None:
+def rebuild_command(
+    config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False
+) -> None:
     """Build the catalogue again from the manifests in the lake."""
     from ..storage.catalog import build_catalog
 
     found = _lake(lake, config)
     build_catalog(found)
-    typer.echo(found.catalog)
+    typer.echo(json.dumps({"catalog": str(found.catalog)}) if as_json else found.catalog)
 
 
 @app.command("schema")

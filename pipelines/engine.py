@@ -4,6 +4,7 @@ Results come in the order of the items, at most two a worker wait, so that memor
 items.
 """
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -55,9 +56,16 @@ class Threads:
                 return function(item)
             except TamisError:
                 raise  # what we refuse on purpose will be refused again
-            except OSError:
-                continue
+            except OSError as error:
+                if not may_pass(error):
+                    raise
         return function(item)
+
+
+def may_pass(error: object) -> bool:
+    """Say whether trying again can help: an error of the operating system, but no full disk or missing permission."""
+    lasting = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EMFILE}
+    return isinstance(error, OSError) and error.errno not in lasting
 
 
 def processors() -> int:

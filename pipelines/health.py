@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..selectors.keyed import stream_key, uniform
 from .scoring import Scored
@@ -13,20 +14,27 @@ SAMPLED_DOCUMENTS = 100_000
 
 
 def length_correlation(scored: Scored) -> dict[str, float]:
-    """Return Spearman's rank correlation of score and length in bytes, over a keyed sample of the scored documents."""
+    """Return Spearman's rank correlation of each score and length in bytes, over a keyed sample of the documents."""
     survivors = scored.reader.survivors
     share = SAMPLED_DOCUMENTS / max(1, survivors.n_documents)
     key = stream_key(0, "health", "sample")
-    scores, sizes = [np.empty(0)], [np.empty(0)]
+    sampled = []
     for shard in survivors.shards:
         table = scored.table(shard)
-        if "score" not in table.column_names:
-            return {}
-        score = table.column("score").to_numpy()
-        inside = ~np.isnan(score) & (uniform(table.column("doc_key").to_numpy(), key) < share)
-        scores.append(score[inside])
-        sizes.append(shard.read_column("n_bytes").to_numpy()[table.column("row").to_numpy()[inside]])
-    return {"correlation_with_length": spearman(np.concatenate(scores), np.concatenate(sizes))}
+        inside = uniform(table.column("doc_key").to_numpy(), key) < share
+        sizes = pa.array(shard.read_column("n_bytes").to_numpy()[table.column("row").to_numpy()])
+        sampled.append(table.append_column("n_bytes", sizes).filter(pa.array(inside)))
+    if not sampled:
+        return {}
+    whole = pa.concat_tables(sampled)
+    names = [n for n in whole.column_names if n == "score" or n.startswith("score_")]
+    return {f"correlation{n.removeprefix('score')}_with_length": _correlation(whole, n) for n in names}
+
+
+def _correlation(table: pa.Table, column: str) -> float:
+    score, size = table.column(column).to_numpy(), table.column("n_bytes").to_numpy()
+    there = ~np.isnan(score)
+    return spearman(score[there], size[there])
 
 
 def spearman(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:

@@ -3,12 +3,12 @@
 import numpy as np
 
 from ..selectors.keyed import stream_key, uniform
-from ..storage.ingest import FileRecord, IngestOptions, Pack, plan_packs, read_pack
+from ..storage.ingest import FileRecord, IngestOptions, Pack, first_bad, plan_packs, read_pack, refuse
 from ..storage.inputs import InputFile, list_inputs
 from ..storage.lake import Lake
 from ..storage.readers import ReadOptions
 from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
-from ..storage.snapshots import Snapshot, commit_snapshot, newest, plan_reading
+from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, plan_reading
 from ..storage.survivors import Survivors
 from .config import Files, TargetSet
 from .work import Work
@@ -34,6 +34,7 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
     files = list_inputs(entry.files, work.root)
     with work.log.stage(f"ingest {corpus}") as stage:
         plan = plan_reading(work.lake, corpus, files, options)
+        _refuse_known(work, corpus, plan, options)
         packs = plan_packs(plan.unread)
 
         def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
@@ -45,6 +46,13 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
         if not fresh and (last := unchanged(work.lake, corpus, files, options)):
             return last
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
+
+
+def _refuse_known(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> None:
+    """Stop at a bad record that an earlier run put aside, where this one says `on_bad: fail`. Raises InputError."""
+    for record, pack in plan.reused if options.on_bad == "fail" else ():
+        if record.quarantined and (bad := first_bad(work.lake, corpus, pack, record.name)):
+            refuse(bad, options)
 
 
 def unchanged(lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions) -> Snapshot | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..storage.feature_store import Rows, missing_rows, publish_part, publish_re
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake
 from ..storage.shards import Shard
-from ..storage.survivors import Survivors
+from ..storage.survivors import MASKS_KEPT, Survivors
 from .work import Work
 
 ROW, KEY = "row", "doc_key"
@@ -59,19 +59,21 @@ def measure(work: Work, survivors: Survivors, column: Column) -> None:
     if not column.feature.stored:
         return
     with work.log.stage(f"feature {column.alias}") as stage:
-        todo: list[tuple[Shard, int, Rows]] = []
+        missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
+        todo: list[tuple[Shard, int]] = []  # the rows themselves are looked up when their turn comes
         for shard in survivors.shards:
-            missing = missing_rows(work.lake, column.key, shard, survivors.mask(shard))
-            stage.reused += not missing.size
-            stage.computed += bool(missing.size)
-            todo += [(shard, g, rows) for g, rows in _by_group(shard, missing)]
+            groups = [(shard, group) for group, _ in _by_group(shard, missing(shard))]
+            stage.reused += not groups
+            stage.computed += bool(groups)
+            todo += groups
         if not todo:
             return
         publish_recipe(work.lake, column.key, feature_recipe(column.feature))
         model = column.model
 
-        def compute(item: tuple[Shard, int, Rows]) -> tuple[Shard, Rows, pa.RecordBatch]:
-            shard, group, rows = item
+        def compute(item: tuple[Shard, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
+            shard, group = item
+            rows = dict(_by_group(shard, missing(shard)))[group]
             batch = shard.read_group(group, column.feature.reads)
             batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
             return shard, rows, column.feature.compute(batch, model)
@@ -125,7 +127,7 @@ class Reader:
     def _values(self, column: Column, shard: Shard, rows: Rows, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         names = column.feature.columns.names
         if column.feature.stored:
-            found: Any = read_values(self.lake, column.key, shard, rows, names).combine_chunks()
+            found: Any = read_values(self.lake, column.key, shard, rows, column.feature.columns).combine_chunks()
             return {f"{column.alias}.{n}": _flat(found.column(n)) for n in names}
         found = column.feature.compute(batch, column.model)
         return {f"{column.alias}.{n}": found.column(n) for n in names}
@@ -146,6 +148,6 @@ def tokens_column(work: Work) -> Column:
 
 def tokens_of(work: Work, shard: Shard, rows: Rows) -> npt.NDArray[np.int64]:
     """Return the number of tokens of rows of a shard; they must have been counted."""
-    found = read_values(work.lake, tokens_column(work).key, shard, rows, ["n_tokens"])
+    found = read_values(work.lake, tokens_column(work).key, shard, rows, work.tokens.columns)
     counts: npt.NDArray[np.int64] = found.column(0).to_numpy().astype(np.int64)
     return counts

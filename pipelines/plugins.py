@@ -29,8 +29,7 @@ def make_feature(alias: str, entry: FeatureEntry, root: Path) -> Feature:
 
 def make_tokens(tokenizer: str, root: Path) -> Tokens:
     """Return the feature that counts tokens; a tokenizer that is a file is looked for below `root`."""
-    path = root / tokenizer
-    return Tokens(tokenizer=str(path) if path.is_file() else tokenizer)
+    return Tokens(tokenizer=_below(root, "tokenizer", tokenizer))
 
 
 def make_selector(kind: str, name: str, parameters: Mapping[str, Any]) -> Selector:
@@ -67,7 +66,9 @@ def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
 
 
 def _below(root: Path, key: str, value: Any) -> Any:
-    """Make the paths of the parameter `files` relative to the configuration."""
-    if key != "files":
-        return value
-    return [str(root / v) for v in ([value] if isinstance(value, str) else value)]
+    """Make paths relative to the configuration: those of `files`, and a `tokenizer` that is a file there."""
+    if key == "tokenizer" and isinstance(value, str) and (root / value).is_file():
+        return str(root / value)
+    if key == "files":
+        return [str(root / v) for v in ([value] if isinstance(value, str) else value)]
+    return value

@@ -22,8 +22,8 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Failed
 
-from ..storage.errors import TamisError
 from .config import FlowEntry
+from .engine import may_pass
 from .flows import curate
 from .runs import RunRecord
 from .work import Work
@@ -85,8 +85,8 @@ def temporary_server() -> Iterator[None]:
 
 
 def _may_pass(task: object, run: object, state: State[Any]) -> bool:
-    """Say whether trying again can help: not where we refused something on purpose."""
-    return not isinstance(state.result(raise_on_failure=False), TamisError)
+    """Ask `may_pass` of a failed task."""
+    return may_pass(state.result(raise_on_failure=False))
 
 
 def publish_artifacts(record: RunRecord) -> None:

@@ -51,7 +51,7 @@ def score_step(
     recipe = {
         **selector_recipe(selector),
         "survivors": survivors.digest,
-        "targets": {name: [weight, found.digest] for name, (weight, found) in targets.items()},
+        "targets": [[name, weight, found.digest] for name, (weight, found) in targets.items()],  # their order matters
         "seed": work.config.seed,
         "step": step,
     }

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..selectors.base import Choice
-from ..selectors.budget import NO_GROUP, Cut, CutRule, Part, Parts
+from ..selectors.budget import Cut, CutRule, Part, Parts, group_codes
 from ..selectors.ranks import Placed, ranks
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
@@ -201,10 +201,7 @@ def _decided(streams: _Streams, choice: Choice) -> Iterator[_Decided]:
 
 def _group_codes(part: Part, cut: Cut) -> Any:
     """Return a small number for the group of each row."""
-    if part.group is None:
-        return np.zeros(part.row.size, dtype=np.int64)
-    names = pc.fill_null(pa.array(part.group).cast(pa.string()), NO_GROUP)
-    return pc.fill_null(pc.index_in(names, pa.array(list(cut.edges), pa.string())), -1).to_numpy().astype(np.int64)
+    return group_codes(part, cut.rule, {name: code for code, name in enumerate(cut.edges)})
 
 
 def _verdicts(work: Work, streams: _Streams, choice: Choice, survivors: Survivors) -> Iterator[tuple[Shard, Verdicts]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -19,6 +18,7 @@ from ..storage.catalog import connect, reads_only
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.plugins import nearest
+from ..storage.publish import json_ready
 from ..storage.verify import Damage
 from .api import Run
 from .loading import load_config
@@ -169,17 +169,7 @@ def print_damage(damage: Iterable[Damage], as_json: bool) -> int:
 
 def print_json(value: Any) -> None:
     """Print JSON; NaN becomes null and bytes become hex."""
-    print(json.dumps(_jsonable(value), indent=1, ensure_ascii=False, default=str))  # noqa: T201
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.hex() if isinstance(value, bytes) else value
+    print(json.dumps(json_ready(value), indent=1, ensure_ascii=False, default=str))  # noqa: T201
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -21,7 +21,7 @@ from .cut_kernels import COUNTED, MAX_WEIGHT, NEGATIVE, Bools, Float64s, Int64s,
 from .cut_rule import CutRule
 from .quotas import Shares, apportion, exact_shares, redistribute
 
-__all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "make_cut"]
+__all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "group_codes", "make_cut"]
 
 WHOLE_POOL = "all"
 """The name of the one group of a cut that is not per group."""
@@ -209,7 +209,7 @@ def _count(parts: Parts, rule: CutRule) -> tuple[dict[str, int], Int64s]:
         codes = {WHOLE_POOL: 0}
     tally = np.zeros((len(codes), 5), np.int64)
     for part in parts():
-        code = _codes(part, rule, codes, learn=True)
+        code = group_codes(part, rule, codes, learn=True)
         tally = np.pad(tally, ((0, len(codes) - len(tally)), (0, 0)))
         outcome = census(code, part.eligible, _in_pool(part, rule), part.weight, tally)
         if outcome != COUNTED:
@@ -222,7 +222,7 @@ def _count(parts: Parts, rule: CutRule) -> tuple[dict[str, int], Int64s]:
 
 def _pool_rows(part: Part, rule: CutRule, gumbel_key: int, codes: dict[str, int]) -> PoolRows:
     """Return what orders the rows of a part; rows that cannot be chosen have code -1."""
-    code = np.where(_in_pool(part, rule), _codes(part, rule, codes), -1)
+    code = np.where(_in_pool(part, rule), group_codes(part, rule, codes), -1)
     rank = rank_bits(_keys(part, rule, gumbel_key).view(np.uint64))
     return PoolRows(code, rank, part.weight, part.doc_key, part.doc_ids)
 
@@ -242,7 +242,7 @@ def _keys(part: Part, rule: CutRule, gumbel_key: int) -> Float64s:
     return keys
 
 
-def _codes(part: Part, rule: CutRule, codes: dict[str, int], learn: bool = False) -> Int64s:
+def group_codes(part: Part, rule: CutRule, codes: dict[str, int], learn: bool = False) -> Int64s:
     """Return the code of each row's group, -1 for a group without one; `learn` gives a new group the next code."""
     if not rule.per:
         return np.zeros(len(part.row), np.int64)

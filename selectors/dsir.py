@@ -193,7 +193,9 @@ class Dsir(Selector):
             for earlier in columns[:i]:
                 stream = remaining(stream, streams[earlier], cuts[earlier])
             streams[name] = stream
-            cuts[name] = make_cut(stream, replace(rule, budget=budgets[i]), draw(f"cut/{state.names[i]}"))
+            percent = None if rule.percent is None else rule.percent * state.proportions[i]
+            own = replace(rule, budget=budgets[i], percent=percent)
+            cuts[name] = make_cut(stream, own, draw(f"cut/{state.names[i]}"))
         return Choice(cuts)
 
     def health(self, state: DsirState, scores: Batches, chosen: Batches) -> dict[str, float]:

@@ -7,6 +7,8 @@ and empty while there is nothing.
 """
 
 import json
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pyarrow as pa
 
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
-from .publish import publishing
+from .publish import HOST, publishing
 from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
 from .snapshots import Snapshot, corpora, newest
 
@@ -44,6 +46,7 @@ _TABLES = {
 }
 
 
+BUILDS_AT_MOST = 5
 _RUN_COLUMNS = (
     "run",
     "flow",
@@ -59,11 +62,22 @@ _RUN_COLUMNS = (
 
 
 def build_catalog(lake: Lake) -> None:
-    """Build the catalogue from the manifests in the lake, and publish it whole."""
-    with publishing(lake.catalog, lake.scratch) as temporary:
-        with duckdb.connect(str(temporary)) as connection:
-            fill_catalog(connection, lake)
-        temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+    """Build the catalogue from the manifests in the lake, and publish it whole.
+
+    Where another run ended meanwhile it is built again: an older view of the lake must not be the last one published.
+    """
+    for _ in range(BUILDS_AT_MOST):
+        seen = _runs_seen(lake)
+        with publishing(lake.catalog, lake.scratch) as temporary:
+            with duckdb.connect(str(temporary)) as connection:
+                fill_catalog(connection, lake)
+            temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+        if _runs_seen(lake) == seen:
+            return
+
+
+def _runs_seen(lake: Lake) -> list[tuple[str, int]]:
+    return sorted((str(p), p.stat().st_mtime_ns) for p in (lake.root / "runs").glob("*/run.json"))
 
 
 def fill_catalog(connection: Any, lake: Lake) -> None:
@@ -90,7 +104,7 @@ def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:
 def _run(path: Path) -> dict[str, Any]:
     """Return a run's record; one whose process is gone was interrupted."""
     found: dict[str, Any] = read_json(path)
-    gone = found["status"] == "running" and not process_alive(found["pid"], found["host"])
+    gone = found["status"] == "running" and not process_alive(found["pid"], found.get("host", HOST))
     return found | {"status": "interrupted"} if gone else found
 
 
@@ -119,7 +133,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
 
 def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:
     columns = ("name", "kind", "selection", "entered", "kept", "tokens_entered", "tokens_kept", "bytes_kept")
-    last = len(run["steps"]) - 1
+    last = len(run["steps"]) - 1 if run["status"] == "done" else None  # an unfinished run has decided nothing
     return [
         (
             run["run"],
@@ -137,8 +151,10 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
     """Create `documents` (with the newest run's tokens), `text`, `excluded`, `quarantine`: newest snapshots."""
     pools = [s for s in snapshots if not s.corpus.startswith("targets/")]
     shards = [x for s in pools for x in s.shards]
-    tokens_key = next((r["tokens_key"] for r in reversed(runs) if r["tokens_key"]), None)
-    parts = _parquet(lake.feature(tokens_key).glob("*/*.parquet")) if tokens_key else []
+    tokens = {r["corpus"]: r["tokens_key"] for r in runs if r["tokens_key"]}  # of the newest run over each corpus
+    connection.execute("create table corpus_tokens (corpus VARCHAR, key VARCHAR)")
+    _insert(connection, "corpus_tokens", list(tokens.items()))
+    parts = [p for key in sorted(set(tokens.values())) for p in _parquet(lake.feature(key).glob("*/*.parquet"))]
     excluded = [lake.snapshot(s.corpus, s.key) / "excluded.parquet" for s in pools]
     _view(connection, "document_rows", [x.path for x in shards], DOCUMENT, _OF_ITS_SHARD)
     _view(connection, "token_rows", parts, _TOKENS, _BELOW_ITS_SHARD)
@@ -148,26 +164,28 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
         select d.* from document_rows d
         anti join excluded e on d.corpus = e.corpus and d.shard = e.shard and d.row = e.row""")
     connection.execute("""
-        create view documents as select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as
-        file_sha256, l.line, l.repaired,
-               l.shard, l.row, l.doc_key, l.text_hash
-        from live_rows l left join token_rows t on l.shard = t.shard and l.row = t.row
+        create view documents as
+        select l.corpus, l.doc_id, l.source, l.n_bytes, t.n_tokens, l.meta, l.file, f.sha256 as file_sha256, l.line,
+               l.repaired, l.shard, l.row, l.doc_key, l.text_hash
+        from live_rows l
+        left join corpus_tokens c on l.corpus = c.corpus
+        left join token_rows t on c.key = t.key and l.shard = t.shard and l.row = t.row
         left join files f on l.corpus = f.corpus and l.file = f.file""")
     connection.execute("create view text as select corpus, doc_id, text, shard, row from live_rows")
-    packs = [(s.corpus, key) for s in snapshots for key in packs_of(lake, s)]
-    quarantined = [p for corpus, key in packs if (p := lake.quarantine(corpus, key)).exists()]
-    connection.execute("create table packs (corpus VARCHAR, pack VARCHAR)")
+    packs = [(s.corpus, file, key) for s in snapshots for file, key in packs_of(lake, s).items()]
+    quarantined = sorted({p for corpus, _, key in packs if (p := lake.quarantine(corpus, key)).exists()})
+    connection.execute("create table packs (corpus VARCHAR, file VARCHAR, pack VARCHAR)")
     _insert(connection, "packs", packs)
     _view(connection, "quarantine_rows", quarantined, QUARANTINE, _OF_ITS_PACK)
     connection.execute("""
         create view quarantine as
-        select p.corpus, q.file, q.line, q.reason, q.raw from quarantine_rows q join packs p on q.pack = p.pack
-        join files f on p.corpus = f.corpus and q.file = f.file""")
+        select p.corpus, q.file, q.line, q.reason, q.raw
+        from quarantine_rows q join packs p on q.pack = p.pack and q.file = p.file""")
 
 
-def packs_of(lake: Lake, snapshot: Snapshot) -> list[str]:
-    """Return the keys of the packs that a snapshot's files were read in."""
-    found: list[str] = read_json(lake.snapshot(snapshot.corpus, snapshot.key) / "manifest.json")["packs"]
+def packs_of(lake: Lake, snapshot: Snapshot) -> dict[str, str]:
+    """Return for each file of a snapshot the key of the pack that it was read in."""
+    found: dict[str, str] = read_json(lake.snapshot(snapshot.corpus, snapshot.key) / "manifest.json")["packs"]
     return found
 
 
@@ -207,7 +225,7 @@ def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, adde
 
 
 _OF_ITS_SHARD = "parse_path(filename)[-3] as corpus, parse_filename(filename, true) as shard, file_row_number as row, "
-_BELOW_ITS_SHARD = "parse_path(filename)[-2] as shard, "
+_BELOW_ITS_SHARD = "parse_path(filename)[-3] as key, parse_path(filename)[-2] as shard, "
 _OF_ITS_SNAPSHOT = "parse_path(filename)[-4] as corpus, "
 _OF_ITS_PACK = "parse_filename(filename, true) as pack, "
 
@@ -224,19 +242,22 @@ def connect(lake: Lake) -> Any:
     connection = duckdb.connect()
     connection.execute(f"attach '{_quoted(lake.catalog)}' as catalog (read_only)")
     connection.execute("use catalog")
-    if connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [str(lake.root)]).fetchall():
+    here = f"{lake.root}{os.sep}"
+    if connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [here]).fetchall():
         connection.execute("use memory")
         fill_catalog(connection, lake)
     return connection
 
 
-_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-
-
 def reads_only(connection: Any, query: str) -> bool:
     """Say whether a text is one statement that changes nothing, neither the catalogue nor files."""
     statements = connection.extract_statements(query)
-    return len(statements) == 1 and statements[0].type in _READING
+    if len(statements) != 1:
+        return False
+    if statements[0].type == duckdb.StatementType.EXPLAIN:  # explain analyze runs what it explains
+        explained = re.fullmatch(r"\s*explain\s+(?:analyze\s+)?(.*)", query, re.IGNORECASE | re.DOTALL)
+        return explained is not None and reads_only(connection, explained[1])
+    return bool(statements[0].type == duckdb.StatementType.SELECT)
 
 
 def _quoted(path: Path) -> str:

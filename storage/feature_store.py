@@ -5,7 +5,6 @@ parts' `row` column; only missing rows are computed, and they make another part.
 lookup is an index, never a join on ids.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -50,8 +49,11 @@ def publish_recipe(lake: Lake, key: str, recipe: Any) -> None:
         lake.publish_json(target, recipe if isinstance(recipe, dict) else asdict(recipe))
 
 
-def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, columns: Sequence[str]) -> pa.Table:
-    """Return the values of rows (ascending) of a shard, in their order; every row must have been computed."""
+def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, schema: pa.Schema) -> pa.Table:
+    """Return the columns of `schema` for rows (ascending) of a shard, in their order; all must have been computed."""
+    if not rows.size:
+        return schema.empty_table()
+    columns = schema.names
     files = tuple(str(p) for p in parts(lake, key, shard))
     where, table = _shard_values(files, tuple(columns), shard.rows)
     places = where[rows]

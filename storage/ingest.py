@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from .errors import InputError
 from .fingerprint import file_sha256, fingerprint
 from .inputs import InputFile
 from .lake import Lake, read_json
+from .quarantine import QuarantineWriter
 from .readers import BadRecord, ReadOptions, read_records
 from .schema import QUARANTINE
 from .shards import ROW_GROUP_BYTES, SHARD_BYTES, IdMaker, Shard, ShardWriter, Span
@@ -76,14 +77,16 @@ def plan_packs(files: Iterable[InputFile]) -> list[list[InputFile]]:
     """Group files (sorted by name) into packs: small ones together up to one shard's worth, any other alone."""
     packs: list[list[InputFile]] = []
     small: list[InputFile] = []
+    n_bytes = 0
     for file in files:
         if file.size >= SMALL_FILE_BYTES:
             packs.append([file])
             continue
-        if small and sum(f.size for f in small) + file.size > SHARD_BYTES // 2:
+        if small and n_bytes + file.size > SHARD_BYTES // 2:
             packs.append(small)
-            small = []
+            small, n_bytes = [], 0
         small.append(file)
+        n_bytes += file.size
     return [*packs, small] if small else packs
 
 
@@ -92,44 +95,44 @@ def read_pack(lake: Lake, corpus: str, files: list[InputFile], options: IngestOp
 
     Raises InputError at the first bad record where the options say `on_bad: fail`.
     """
-    key = fingerprint([options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files]])
-    records: list[FileRecord] = []
-    bad: list[BadRecord] = []
-    with ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes) as writer:
-        for file in files:
-            record, complaints = _read_file(writer, file, options)
-            bad.extend(complaints)
-            records.append(record)
+    key = fingerprint([corpus, options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files]])
+    with (
+        ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes) as writer,
+        QuarantineWriter(lake.quarantine(corpus, key), lake.scratch) as quarantine,
+    ):
+        records = [_read_file(writer, quarantine, file, options) for file in files]
         shards = writer.finish()
-    if bad:
-        lake.publish_table(lake.quarantine(corpus, key), _quarantine(bad))
+        quarantine.finish()
     pack = Pack(key, options.key, tuple(records), tuple(shards))
     lake.publish_json(lake.pack(corpus, key), pack_json(pack))
     return pack
 
 
-def _read_file(writer: ShardWriter, file: InputFile, options: IngestOptions) -> tuple[FileRecord, list[BadRecord]]:
-    """Send a file's documents to the writer; return its record and its bad records."""
-    ids, bad = IdMaker(file.below), list[BadRecord]()
-    documents = repaired = 0
+def _read_file(
+    writer: ShardWriter, quarantine: QuarantineWriter, file: InputFile, options: IngestOptions
+) -> FileRecord:
+    """Send a file's documents and bad records to their writers; return its record."""
+    ids = IdMaker(file.below)
+    documents = repaired = quarantined = 0
+    usable = True
     try:
         sha256 = file_sha256(file.path)
     except OSError:
         sha256 = ""  # the reader says what is wrong
     for item in read_records(file, options.read):
         if isinstance(item, BadRecord):
-            _refuse(item, options)
-            bad.append(item)
+            refuse(item, options)
+            quarantine.add(item)
+            quarantined += 1
+            usable = usable and not _passing(item)
             continue
         documents += item.num_rows
-        repaired += int(pa.compute.sum(item.column("repaired")).as_py() or 0)
+        repaired += int(pc.sum(item.column("repaired")).as_py() or 0)
         writer.add(file, item, ids)
-    usable = not any(_passing(b) for b in bad)
     documents, repaired = (documents, repaired) if usable else (0, 0)
-    record = FileRecord(
-        **stat_of(file), sha256=sha256, documents=documents, quarantined=len(bad), repaired=repaired, usable=usable
+    return FileRecord(
+        **stat_of(file), sha256=sha256, documents=documents, quarantined=quarantined, repaired=repaired, usable=usable
     )
-    return record, bad
 
 
 def stat_of(file: InputFile) -> dict[str, Any]:
@@ -137,7 +140,8 @@ def stat_of(file: InputFile) -> dict[str, Any]:
     return {"name": file.name, "below": file.below, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
 
 
-def _refuse(bad: BadRecord, options: IngestOptions) -> None:
+def refuse(bad: BadRecord, options: IngestOptions) -> None:
+    """Stop at a bad record where the options say so. Raises InputError that names the place."""
     if options.on_bad == "fail":
         place = bad.file if bad.line is None else f"{bad.file} line {bad.line:,}"
         raise InputError(f"{place}: {bad.reason}. Fix the file, or set `on_bad: quarantine` to put such records aside.")
@@ -148,9 +152,12 @@ def _passing(bad: BadRecord) -> bool:
     return bad.line is None and bad.reason.startswith(("changed while", "vanished", "cannot be read"))
 
 
-def _quarantine(bad: list[BadRecord]) -> pa.Table:
-    columns: list[Any] = [[b.file for b in bad], [b.line for b in bad], [b.reason for b in bad], [b.raw for b in bad]]
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, QUARANTINE, strict=True)], schema=QUARANTINE)
+def first_bad(lake: Lake, corpus: str, pack: Pack, file: str) -> BadRecord | None:
+    """Return the first record of a file that was quarantined when its pack was read."""
+    path = lake.quarantine(corpus, pack.key)
+    table = lake.table(path) if path.exists() else QUARANTINE.empty_table()
+    rows = table.filter(pc.equal(table.column("file"), file)).slice(0, 1).to_pylist()
+    return BadRecord(**rows[0]) if rows else None
 
 
 def pack_json(pack: Pack) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Lake:
                 raise LakeError(
                     f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one'
                 )
-            if lake.root.exists() and any(lake.root.iterdir()):
+            if lake.root.exists() and any(p != lake.scratch for p in lake.root.iterdir()):
                 raise LakeError(f'"{lake.root}" is not empty and no lake; name another folder under `lake:`')
             lake.root.mkdir(parents=True, exist_ok=True)
             publish_json(marker, {"format": FORMAT}, lake.scratch)

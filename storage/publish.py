@@ -6,6 +6,7 @@ of 128 MB hide.
 """
 
 import json
+import math
 import os
 import platform
 import uuid
@@ -61,8 +62,19 @@ def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
 
 def publish_json(target: Path, value: Any, scratch: Path) -> None:
     """Publish a manifest, indented and with sorted keys, so that two can be compared by eye."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(json_ready(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     publish_bytes(target, (text + "\n").encode(), scratch)
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value with what JSON cannot hold replaced: NaN and infinities by null, bytes by hex."""
+    if isinstance(value, dict):
+        return {k: json_ready(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def publish_table(target: Path, table: pa.Table, scratch: Path) -> str:

@@ -67,6 +67,7 @@ SELECTION = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("doc_key", pa.uint64(), nullable=False),
+        pa.field("n_tokens", pa.int64(), nullable=False),  # of the run's tokenizer
         pa.field("score", pa.float64()),
         pa.field("rank", pa.int64()),  # counted from 1 in the order of the cut, within its group
         pa.field("kept", pa.bool_(), nullable=False),

@@ -56,6 +56,7 @@ class SelectionWriter:
             "row": verdicts.row,
             "doc_id": shard.read_column("doc_id").take(pa.array(verdicts.row)),
             "doc_key": shard.read_column("doc_key").take(pa.array(verdicts.row)),
+            "n_tokens": n_tokens,
             "kept": verdicts.kept,
             "step": _constant(self.step, n),
             "multiplicity": verdicts.kept.astype(np.int32),
@@ -105,10 +106,13 @@ class SelectionWriter:
 
 
 def load_selection(lake: Lake, key: str) -> dict[str, Any] | None:
-    """Return the manifest of a selection, or None where it was never finished."""
+    """Return the manifest of a selection, or None where it was never finished, or a file of it was removed."""
     path = lake.selection(key) / "manifest.json"
-    found: dict[str, Any] | None = read_json(path) if path.exists() else None
-    return found
+    if not path.exists():
+        return None
+    found: dict[str, Any] = read_json(path)
+    whole = all((path.parent / f"{shard}.parquet").exists() for shard in found["shards"])
+    return found if whole else None
 
 
 def _constant(value: str, n: int) -> pa.Array:

@@ -27,6 +27,8 @@ from .schema import DOCUMENT
 
 SHARD_BYTES = 128 << 20
 ROW_GROUP_BYTES = 8 << 20
+BYTES_A_ROW = 128
+"""What a row weighs beside its text and metadata: id, key, hash, origin."""
 
 Mask = npt.NDArray[np.bool_]
 DIGESTED = pa.schema([f for f in DOCUMENT if f.name != "text"])  # text_hash stands for the text
@@ -96,7 +98,7 @@ class ShardWriter:
         self._lake, self._corpus = lake, corpus
         self._shard_bytes, self._row_group_bytes = shard_bytes, row_group_bytes
         self._pending: list[pa.RecordBatch] = []
-        self._pending_bytes = 0
+        self._pending_size = 0
         self._open: _OpenShard | None = None
         self._closed: list[_OpenShard] = []
 
@@ -110,14 +112,14 @@ class ShardWriter:
     def add(self, file: InputFile, records: pa.RecordBatch, ids: "IdMaker") -> None:
         """Add the next records (schema RECORD) of a file; `ids` is that file's own."""
         batch = _documents(file, records, ids)
-        sizes = batch.column("n_bytes").to_numpy()
+        sizes = _sizes(batch)
         for start, stop in _slices(sizes, self._row_group_bytes):
             piece = batch.slice(start, stop - start)
-            n_bytes = int(sizes[start:stop].sum())
-            if self._pending and self._pending_bytes + n_bytes > self._row_group_bytes:
+            size = int(sizes[start:stop].sum())
+            if self._pending and self._pending_size + size > self._row_group_bytes:
                 self._flush()
             self._pending.append(piece)
-            self._pending_bytes += n_bytes
+            self._pending_size += size
 
     def finish(self) -> list[Shard]:
         """Publish all shards and return them in row order."""
@@ -130,12 +132,12 @@ class ShardWriter:
     def _flush(self) -> None:
         if not self._pending:
             return
-        if self._open and self._open.n_bytes and self._open.n_bytes + self._pending_bytes > self._shard_bytes:
+        if self._open and self._open.size and self._open.size + self._pending_size > self._shard_bytes:
             self._roll()
         if self._open is None:
             self._open = _OpenShard(temporary_path(self._lake.scratch, "shard.parquet"))
-        self._open.write(self._pending, self._pending_bytes)
-        self._pending, self._pending_bytes = [], 0
+        self._open.write(self._pending, self._pending_size)
+        self._pending, self._pending_size = [], 0
 
     def _roll(self) -> None:
         if self._open:
@@ -149,19 +151,20 @@ class _OpenShard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.n_bytes = self.rows = 0
+        self.size = self.n_bytes = self.rows = 0
         self._digest = TableDigest(DIGESTED)
         self._spans: list[Span] = []
         self._writer = pq.ParquetWriter(path, DOCUMENT, compression="zstd", compression_level=3)
 
-    def write(self, batches: list[pa.RecordBatch], n_bytes: int) -> None:
-        """Write one row group."""
+    def write(self, batches: list[pa.RecordBatch], size: int) -> None:
+        """Write one row group that weighs `size`."""
         table = pa.Table.from_batches(batches, DOCUMENT)
         self._digest.update(table.drop_columns("text"))
         for batch in batches:
             self._extend(batch.column("file")[0].as_py(), batch.num_rows)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self.n_bytes += n_bytes
+        self.size += size
+        self.n_bytes += pc.sum(table.column("n_bytes")).as_py()
 
     def _extend(self, file: str, rows: int) -> None:
         if self._spans and self._spans[-1].file == file:
@@ -243,6 +246,15 @@ def _documents(file: InputFile, records: pa.RecordBatch, ids: IdMaker) -> pa.Rec
 def doc_key(doc_id: str) -> int:
     """Return the 64-bit key of a document id: xxh3_64 of its UTF-8 form."""
     return xxhash.xxh3_64_intdigest(doc_id.encode())
+
+
+def _sizes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return what each document weighs in a row group: its text, its metadata, and the rest of its row."""
+    meta = pc.fill_null(pc.binary_length(batch.column("meta")), 0).cast(pa.int64())
+    sizes: npt.NDArray[np.int64] = (
+        batch.column("n_bytes").to_numpy() + meta.to_numpy(zero_copy_only=False) + BYTES_A_ROW
+    )
+    return sizes
 
 
 def _slices(sizes: npt.NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ This is how deduplication sees whole groups of a corpus that does not fit in mem
 """
 
 import contextlib
+import resource
 import shutil
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,8 @@ from .lake import Lake
 from .publish import temporary_path
 
 PARTITION_ROWS = 400_000
-MOST_PARTITIONS = 256
+FILES_OPEN = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+MOST_PARTITIONS = max(8, min(256, (FILES_OPEN - 64) // 4))  # two shuffles are open at once, and DuckDB and Prefect
 
 
 def partitions_for(n_rows: int) -> int:

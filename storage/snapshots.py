@@ -90,7 +90,8 @@ def _match(
         if record.is_still(file):
             return record, pack
     if latest and latest.is_still(file):
-        return next(((latest, p) for r, p in candidates if r.sha256 == latest.sha256), None)
+        same = ((latest, p) for r, p in candidates if r.sha256 == latest.sha256 and r.below == latest.below)
+        return next(same, None)
     if not any(record.below == file.below and record.size == file.size for record, _ in candidates):
         return None
     sha256 = file_sha256(file.path)
@@ -104,13 +105,8 @@ def commit_snapshot(
     """Publish the snapshot that consists of these files; the same files give the same snapshot."""
     live = sorted(files, key=lambda pair: pair[0].name)
     packs = {pack.key: pack for _, pack in live}
-    spans = {(pack.key, record.name) for record, pack in live if record.usable}
-    shards = {s.digest: s for pack in packs.values() for s in pack.shards}
-    ordered = sorted(shards.values(), key=lambda s: (s.spans[0].file, s.spans[0].start, s.digest))
-    ordered = _in_file_order(ordered, packs.values())
-    dead = [(s, p.start, p.rows) for pack in packs.values() for s in pack.shards for p in s.spans
-            if (pack.key, p.file) not in spans]  # fmt: skip
-    excluded = _superseded(dead, ordered)
+    ordered = _in_file_order(packs.values())
+    excluded = _superseded(ordered, live)
     n_superseded = excluded.num_rows
     repeated = _repeated_ids(lake, ordered, excluded)
     excluded = pa.concat_tables([excluded, repeated]).combine_chunks()
@@ -118,18 +114,22 @@ def commit_snapshot(
     counts = _counts(records, repeated.num_rows, n_superseded)
     digest = TableDigest(EXCLUDED)
     digest.update(excluded)
-    key = fingerprint([[s.digest for s in ordered], digest.hexdigest()])
+    read = [[f.name, f.sha256, f.documents, f.quarantined] for f in records]
+    key = fingerprint([[s.digest for s in ordered], digest.hexdigest(), read])
     snapshot = Snapshot(lake, corpus, key, options.key, tuple(ordered), tuple(records), counts)
     lake.publish_table(lake.snapshot(corpus, key) / "excluded.parquet", excluded)
-    lake.publish_json(lake.snapshot(corpus, key) / "manifest.json", _manifest(snapshot, sorted(packs)))
+    lake.publish_json(
+        lake.snapshot(corpus, key) / "manifest.json",
+        _manifest(snapshot, {record.name: pack.key for record, pack in live}),
+    )
     lake.publish_json(lake.corpus(corpus) / "newest.json", {"snapshot": key})
     return snapshot
 
 
-def _in_file_order(shards: list[Shard], packs: Iterable[Pack]) -> list[Shard]:
-    """Keep the shards of one pack in the order of their rows: a large file's shards all start with the same file."""
-    place = {s.digest: i for pack in packs for i, s in enumerate(pack.shards)}
-    return sorted(shards, key=lambda s: (s.spans[0].file, place[s.digest], s.digest))
+def _in_file_order(packs: Iterable[Pack]) -> list[Shard]:
+    """Return each shard once, by its first file, and the shards of a large file in the order of its rows."""
+    placed = {s.digest: (s.spans[0].file, i, s.digest, s) for pack in packs for i, s in enumerate(pack.shards)}
+    return [entry[3] for entry in sorted(placed.values(), key=lambda entry: entry[:3])]
 
 
 def _counts(files: list[FileRecord], repeated: int, superseded: int) -> dict[str, int]:
@@ -146,7 +146,7 @@ def _counts(files: list[FileRecord], repeated: int, superseded: int) -> dict[str
     }
 
 
-def _manifest(snapshot: Snapshot, packs: list[str]) -> dict[str, Any]:
+def _manifest(snapshot: Snapshot, packs: dict[str, str]) -> dict[str, Any]:
     shards = [{k: v for k, v in asdict(s).items() if k != "path"} for s in snapshot.shards]
     return {
         "corpus": snapshot.corpus,
@@ -168,9 +168,13 @@ def load_snapshot(lake: Lake, corpus: str, key: str) -> Snapshot:
 
 
 def newest(lake: Lake, corpus: str) -> Snapshot | None:
-    """Return the snapshot that was committed last, or None before the first."""
+    """Return the snapshot that was committed last, or None before the first, or where a file of it was removed."""
     pointer = lake.corpus(corpus) / "newest.json"
-    return load_snapshot(lake, corpus, read_json(pointer)["snapshot"]) if pointer.exists() else None
+    if not pointer.exists():
+        return None
+    key = read_json(pointer)["snapshot"]
+    whole = all((lake.snapshot(corpus, key) / name).exists() for name in ("manifest.json", "excluded.parquet"))
+    return load_snapshot(lake, corpus, key) if whole else None
 
 
 def corpora(lake: Lake) -> list[str]:
@@ -179,15 +183,23 @@ def corpora(lake: Lake) -> list[str]:
     return sorted(p.parent.relative_to(root).as_posix() for p in root.glob("**/newest.json"))
 
 
-def _superseded(dead: list[tuple[Shard, int, int]], shards: list[Shard]) -> pa.Table:
-    """List the rows of files that are gone, or were read again since."""
-    kept = {s.digest for s in shards}
+def _superseded(shards: list[Shard], live: Sequence[tuple[FileRecord, Pack]]) -> pa.Table:
+    """List the rows of files that are gone, or were read again since.
+
+    A row is live where any of its shard's packs has it as a row of a live file: two readings of a file that only grew
+    may have made the same first shard.
+    """
+    usable = {(pack.key, record.name) for record, pack in live if record.usable}
+    packs = {pack.key: pack for _, pack in live}.values()
+    every = ((pack.key, shard, span) for pack in packs for shard in pack.shards for span in shard.spans)
+    spans = {(shard.digest, span.start) for key, shard, span in every if (key, span.file) in usable}
     tables = []
-    for shard, start, rows in dead:
-        if shard.digest in kept:
-            ids = shard.read_column("doc_id").slice(start, rows)
-            row = pa.array(range(start, start + rows), pa.int64())
-            tables.append(_exclusions([shard.digest] * rows, row, ids, "superseded file", [None] * rows))
+    for shard in shards:
+        dead = [p for p in shard.spans if (shard.digest, p.start) not in spans]
+        if dead:
+            row = pa.array([r for p in dead for r in range(p.start, p.start + p.rows)], pa.int64())
+            ids = shard.read_column("doc_id").take(row)
+            tables.append(_exclusions([shard.digest] * len(row), row, ids, "superseded file", [None] * len(row)))
     return pa.concat_tables([EXCLUDED.empty_table(), *tables])
 
 

@@ -4,6 +4,7 @@ A state is a frozen dataclass of NumPy arrays, numbers, strings, and mappings or
 everything else is one JSON text in the file's metadata.
 """
 
+import hashlib
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -22,21 +23,42 @@ T = TypeVar("T")
 def publish_state(lake: Lake, target: Path, state: Any) -> None:
     """Publish a state or summary."""
     tensors: dict[str, Any] = {}
-    plain = {f.name: _split(getattr(state, f.name), f.name, tensors) for f in fields(state)}
-    lake.publish_bytes(target, save(tensors, metadata={"tamis": json.dumps(plain, sort_keys=True)}))
+    plain = json.dumps({f.name: _split(getattr(state, f.name), f.name, tensors) for f in fields(state)}, sort_keys=True)
+    lake.publish_bytes(target, save(tensors, metadata={"tamis": plain, "digest": _digest(tensors, plain)}))
 
 
 def load_state(path: Path, kind: type[T]) -> T:
     """Return the state that `publish_state` wrote. Raises LakeError where the file is damaged."""
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is no dataclass")
+    tensors, text = _read(path)
+    plain = json.loads(text)
+    return kind(**{f.name: _join(plain[f.name], tensors) for f in fields(kind)})
+
+
+def check_state(path: Path) -> None:
+    """Read a state or summary and compare it with its digest. Raises LakeError where it is damaged."""
+    _read(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
     try:
         with safe_open(path, framework="numpy") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-            plain = json.loads(stored.metadata()["tamis"])
+            plain, digest = stored.metadata()["tamis"], stored.metadata()["digest"]
     except Exception as error:  # the library raises its own type, OSError or KeyError
         raise LakeError(f'"{path}" cannot be read ({error}); remove it, the next run makes it again') from error
-    return kind(**{f.name: _join(plain[f.name], tensors) for f in fields(kind)})
+    if digest != _digest(tensors, plain):
+        raise LakeError(f'"{path}" does not have the digest that it names; remove it, the next run makes it again')
+    return tensors, plain
+
+
+def _digest(tensors: dict[str, Any], plain: str) -> str:
+    whole = hashlib.blake2b(plain.encode(), digest_size=16)
+    for name in sorted(tensors):
+        whole.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        whole.update(np.ascontiguousarray(tensors[name]).data)
+    return whole.hexdigest()
 
 
 def _split(value: Any, path: str, tensors: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Read every artefact again and compare it with its name: what is damaged, and what repairs it.
 
-Everything but runs and the catalogue is named by its content or carries its digest, so damage of a single bit is found
-without anything to compare with.
+Shards are named by their content and every other file of data carries its digest, so damage of a single bit in them is
+found without anything to compare with. Manifests are read, and what they name must be there.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +19,10 @@ from .publish import DIGEST_FIELD
 from .schema import DOCUMENT
 from .shards import DIGESTED, text_hashes
 from .snapshots import corpora, newest
+from .state import check_state
 
 AGAIN = "remove it; the next `tamis run` computes it again"
+UNREAD = "remove it and the pack's record of the same name under corpora/; the next run reads the raw files again"
 INGEST = "remove it and its pack's record; `tamis ingest` reads the raw file again"
 
 
@@ -37,9 +39,11 @@ def verify(lake: Lake) -> Iterator[Damage]:
     """Yield what is damaged or missing, as it is found."""
     for corpus in corpora(lake):
         yield from _guarded(lake.corpus(corpus), INGEST, partial(_corpus, lake, corpus))
-    for folder in ("features", "scores", "selections", "quarantine"):
+    for folder, repair in (("features", AGAIN), ("scores", AGAIN), ("selections", AGAIN), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
-            yield from _guarded(path, AGAIN, partial(_table, path))
+            yield from _guarded(path, repair, partial(_table, path, repair))
+    for path in sorted((lake.root / "states").glob("**/*.safetensors")):
+        yield from _guarded(path, AGAIN, partial(_state, path))
     for manifest in sorted((lake.root / "selections").glob("*/manifest.json")):
         yield from _guarded(manifest, AGAIN, partial(_selection, manifest))
     for manifest in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
@@ -63,7 +67,8 @@ def _corpus(lake: Lake, corpus: str) -> Iterator[Damage]:
             yield Damage(str(shard.path), "is missing", INGEST)
         else:
             yield from _guarded(shard.path, INGEST, partial(_shard, shard.path, shard.digest, shard.rows))
-    yield from _table(lake.snapshot(corpus, snapshot.key) / "excluded.parquet")
+    excluded = lake.snapshot(corpus, snapshot.key) / "excluded.parquet"
+    yield from _guarded(excluded, AGAIN, partial(_table, excluded, AGAIN))
 
 
 def _shard(path: Path, digest: str, rows: int) -> Iterator[Damage]:
@@ -84,13 +89,18 @@ def _shard(path: Path, digest: str, rows: int) -> Iterator[Damage]:
         yield Damage(str(path), "its content does not have the digest that is its name", INGEST)
 
 
-def _table(path: Path) -> Iterator[Damage]:
+def _state(path: Path) -> Iterator[Damage]:
+    check_state(path)
+    yield from ()
+
+
+def _table(path: Path, repair: str) -> Iterator[Damage]:
     table = pq.read_table(path)
     digest = TableDigest(table.schema)
     digest.update(table)
-    written = (pq.read_schema(path).metadata or {}).get(DIGEST_FIELD, b"").decode()
+    written = (pq.read_metadata(path).metadata or {}).get(DIGEST_FIELD, b"").decode()
     if digest.hexdigest() != written:
-        yield Damage(str(path), "its content does not have the digest in its footer", AGAIN)
+        yield Damage(str(path), "its content does not have the digest in its footer", repair)
 
 
 def _selection(manifest: Path) -> Iterator[Damage]:

@@ -7,8 +7,9 @@ import sys
 import duckdb
 import pytest
 import tamis
-from small_flow import chosen, make_case
+from small_flow import STEPS, chosen, make_case
 from tamis.storage.catalog import build_catalog
+from tamis.storage.errors import TamisError
 from tamis.storage.lake import Lake
 
 VIEWS = ("corpora", "files", "shards", "features", "runs", "steps", "documents", "text", "scores", "selections",
@@ -103,3 +104,31 @@ def test_readers_and_a_run_do_not_disturb_each_other(tmp_path):
     assert asked > 3
     assert held.fetchall() == expected
     assert len(tamis.sql(first.lake, "from runs").fetchall()) == 2
+
+
+def test_tokens_are_those_of_the_runs_own_tokenizer(tmp_path):
+    config = make_case(tmp_path, corpora={n: {"files": ["raw/*"]} for n in ("web", "other")})
+    run = tamis.run(config, "small")
+    tamis.run(config, "small", overrides=["tokenizer=bytes", "flows.small.corpus=other"])
+    kept = run.steps[-1]["tokens_kept"]
+    own = "select sum(s.n_tokens), sum(d.n_tokens) from selections s join documents d using (corpus, doc_id) where s.run = $1 and s.kept"
+    assert tamis.sql(run.lake, own, [run.id]).fetchall() == [(kept, kept)]
+    tamis.run(config, "small", overrides=["tokenizer=bytes"])
+    ((mine, newest),) = tamis.sql(run.lake, own, [run.id]).fetchall()
+    assert mine == kept < newest, "`documents` counts with the tokenizer of the newest run over the corpus"
+
+
+def test_a_run_that_failed_has_chosen_nothing(tmp_path):
+    steps = [*STEPS[:2], {"name": "bad", "filter": {"error": "(stats.n_words / 0)::int > 1"}}]
+    with pytest.raises(TamisError):
+        tamis.run(make_case(tmp_path, steps=steps), "small")
+    build_catalog(Lake.open(tmp_path / "lake"))
+    assert tamis.sql(tmp_path / "lake", "select count(*) from selections where kept").fetchall() == [(0,)]
+
+
+def test_a_lake_moved_to_a_prefix_of_its_name_still_answers(tmp_path):
+    run = tamis.run(make_case(tmp_path, lake="lake2"), "small")
+    before = chosen(run)
+    shutil.move(run.lake.root, tmp_path / "lake")
+    query = "select doc_id from selections join text using (corpus, doc_id) where run = $1 and kept order by 1"
+    assert [i for (i,) in tamis.sql(tmp_path / "lake", query, [run.id]).fetchall()] == before

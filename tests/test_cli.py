@@ -62,6 +62,7 @@ def test_sql_prints_tables_csv_and_json(call):
 @pytest.mark.parametrize("query", [
     "copy runs to 'stolen.csv'", "drop view selections", "attach 'x.db'", "install httpfs", "set threads = 1",
     "create table t as from runs", "select 1; drop view selections", "pragma database_list", "",
+    "explain analyze copy (select 1) to 'stolen.csv'", "explain /* */ analyze copy (select 1) to 'stolen.csv'",
 ])  # fmt: skip
 def test_sql_only_reads(call, tmp_path, monkeypatch, query):
     monkeypatch.chdir(tmp_path)

@@ -61,3 +61,22 @@ def test_another_seed_or_target_changes_the_choice(tmp_path):
     write_jsonl(tmp_path / "code.jsonl", [{"text": "river mountain said quietly"}] * 3)
     other = tamis.run(config, "small", overrides=["targets.code.holdout=0"])
     assert chosen(other) != chosen(first)
+
+
+def test_the_order_of_targets_is_part_of_what_is_asked(tmp_path):
+    write_jsonl(tmp_path / "prose.jsonl", [{"text": "the river was quietly in the code return class"}] * 4)
+    targets = {name: {"files": [f"{name}.jsonl"]} for name in ("code", "prose")}
+    cut = {"budget": {"documents": 60}}
+    for order in (["code", "prose"], ["prose", "code"]):
+        steps = [{"name": "two", "select": "dsir", "target": order, "cut": cut}]
+        config = make_case(tmp_path, steps=steps, targets=targets)
+        shared = tamis.run(config, "small")
+        alone = tamis.run(config, "small", overrides=[f"lake=lake-{order[0]}"])
+        assert chosen(shared) == chosen(alone)
+
+
+def test_a_lake_whose_first_write_was_cut_off_is_made_again(tmp_path):
+    config = make_case(tmp_path)
+    (tmp_path / "lake" / "tmp").mkdir(parents=True)
+    (tmp_path / "lake" / "tmp" / "left-over").write_text("")
+    assert tamis.run(config, "small").exit_code == 0

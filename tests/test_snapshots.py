@@ -7,6 +7,7 @@ import pytest
 import tamis
 from reference import reference_data
 from small_flow import documents, make_case, write_jsonl
+from tamis.storage.errors import InputError
 
 ALL = [{"name": "all", "filter": {"any": "true"}}]
 
@@ -125,3 +126,40 @@ def test_hostile_files_cost_what_is_broken_in_them(tmp_path):
             assert by_file[entry["file"]] == entry["good_docs"], entry["file"]
     repeated = ask(run, "select count(*) from excluded where reason = 'repeated id'")[0][0]
     assert repeated == counts["excluded"] > 0
+
+
+def test_a_file_that_only_grew_keeps_its_other_documents(tmp_path):
+    """Its first shard is the same as before, and must not be struck out with the old reading's rows."""
+    config = make_case(tmp_path, n=300, files=3, steps=ALL, corpora={"web": {"files": ["raw/*"], "shard_bytes": 4000}})
+    tamis.run(config, "small")
+    with (tmp_path / "raw" / "part-0.jsonl").open("a") as file:
+        file.write('{"id": "appended", "text": "one more"}\n')
+    run = tamis.run(config, "small")
+    assert run.record.counts["documents"] == run.steps[0]["entered"] == len(ids(run)) == 301
+
+
+def test_a_shard_of_which_every_row_is_excluded_does_no_harm(tmp_path):
+    config = make_case(tmp_path, n=60, files=1, corpora={"web": {"files": ["raw/*"], "shard_bytes": 2000}})
+    (tmp_path / "raw" / "copy.jsonl").write_bytes((tmp_path / "raw" / "part-0.jsonl").read_bytes())
+    run = tamis.run(config, "small")
+    assert (run.record.counts["documents"], run.record.counts["excluded"]) == (60, 60)
+
+
+def test_on_bad_fail_stops_also_where_the_file_was_read_before(tmp_path):
+    config = make_case(tmp_path, n=6, files=1, steps=ALL)
+    write_jsonl(tmp_path / "raw" / "bad.jsonl", [{"id": "no text"}])
+    assert tamis.run(config, "small").exit_code == 3
+    with pytest.raises(InputError, match=r"bad\.jsonl line 1"):
+        tamis.run(config, "small", overrides=["corpora.web.on_bad=fail"])
+
+
+def test_quarantine_shows_the_newest_reading_of_each_corpus_once(tmp_path):
+    config = make_case(tmp_path, n=6, files=1, steps=ALL, corpora={n: {"files": ["raw/*"]} for n in ("web", "again")})
+    write_jsonl(tmp_path / "raw" / "bad.jsonl", [{"id": "no text"}])
+    tamis.run(config, "small")
+    run = tamis.run(config, "small", overrides=["flows.small.corpus=again"])
+    assert ask(run, "select corpus, line from quarantine order by 1") == [("again", 1), ("web", 1)]
+    write_jsonl(tmp_path / "raw" / "bad.jsonl", [{"id": "a", "text": "mended"}])
+    tamis.run(config, "small")
+    run = tamis.run(config, "small", overrides=["flows.small.corpus=again"])
+    assert run.exit_code == 0 and ask(run, "from quarantine") == []
