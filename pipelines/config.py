@@ -42,7 +42,7 @@ class Files(Strict):
     on_bad: Literal["quarantine", "fail"] = "quarantine"
     shard_bytes: Size = Field(128 << 20, description="most bytes of text in a shard")
 
-    @field_validator("files", mode="before")
+    @field_validator("files", mode="before", json_schema_input_type=str | list[str])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -109,7 +109,7 @@ class CutEntry(Strict):
     by: Literal["top", "gumbel", "threshold", "percentile"] = "top"
     temperature: float = Field(1.0, gt=0, description="gumbel: key = score / temperature + Gumbel noise")
     min_score: float | None = None
-    percent: float | None = Field(None, ge=0, le=100)
+    percent: float | None = Field(None, ge=0, le=100, description="percentile: keep the best percent% of the documents")
     budget: Budget | None = None
     per: str | None = Field(
         None, description="a column (source, meta.x, or a column of the selector): each value gets its share"
@@ -166,7 +166,7 @@ class SelectStep(Strict):
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
     cut: CutEntry
 
-    @field_validator("target", mode="before")
+    @field_validator("target", mode="before", json_schema_input_type=str | list[str] | dict[str, float | None])
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -4,6 +4,7 @@
 one through `execute`, which is what Prefect makes a task of.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,8 @@ from .selecting import run_select
 from .work import Work
 
 T = TypeVar("T")
+MET_FROM = 0.95
+"""A budget counts as met from this share on: the first document that does not fit ends a cut."""
 
 
 class Execute(Protocol):
@@ -67,13 +70,15 @@ def _check_select(config: Config, step: SelectStep) -> None:
         raise ConfigError(f"step {step.name!r}: {step.select} needs a `target`")
     if step.target and not selector.needs_target:
         raise ConfigError(f"step {step.name!r}: {step.select} takes no `target`")
-    for name in step.target:
+    for name, weight in step.target.items():
         _known(f"step {step.name!r}: target", name, config.targets)
+        if weight is not None and not 0 < weight < math.inf:
+            raise ConfigError(f"step {step.name!r}: target {name!r} has the share {weight}, expected a number above 0")
 
 
 def _known(what: str, name: str, entries: Mapping[str, T]) -> T:
     if name not in entries:
-        raise ConfigError(f"{what} {name!r} is not in flows.yaml{nearest(name, list(entries))}")
+        raise ConfigError(f"{what} {name!r} is not in the configuration{nearest(name, list(entries))}")
     return entries[name]
 
 
@@ -189,13 +194,23 @@ def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _note_shortfall(work: Work, step: Any, manifest: dict[str, Any]) -> None:
-    if manifest.get("shortfall"):
-        unit = manifest["budget"]["unit"]
-        asked, short = manifest["budget"]["amount"], manifest["shortfall"]
-        work.log.warn(
-            f"step {step.name}: the budget of {asked:,} {unit} is not met, {short:,} short: the pool has no more"
-        )
+    """Warn of every budget, or share of one, that is not met: too few documents, or the next one too large."""
     for cut in (manifest.get("cuts") or {}).values():
-        for group in cut["groups"] if len(cut["groups"]) > 1 else ():
-            if group["shortfall"]:
-                work.log.warn(f"step {step.name}: {group['name']!r} has {group['shortfall']:,} less than its share")
+        for group in cut["groups"]:
+            if why := _why_short(group, manifest["budget"]):
+                whose = f" for {group['name']!r}" if len(cut["groups"]) > 1 else ""
+                work.log.warn(f"step {step.name}: the budget{whose} is not met, {why}")
+
+
+def _why_short(group: dict[str, Any], budget: dict[str, Any] | None) -> str | None:
+    """Say why a group has clearly less than its part of the budget, or return None."""
+    if not budget or group["quota"] is None:
+        return None
+    part = f"{group['achieved']:,} of {group['quota']:,} {budget['unit']}"
+    if not group["n_seen"] and group["quota"]:
+        return f"{part}: no document has that value"
+    if group["shortfall"]:
+        return f"{part}: there is no more"
+    if group["achieved"] < MET_FROM * group["quota"]:
+        return f"{part}: the next document in order is larger than what is left, and none is skipped"
+    return None

@@ -1,5 +1,6 @@
 """Make features and selectors from their entries in `flows.yaml`, with errors that name the nearest valid key."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -29,6 +30,9 @@ def make_feature(alias: str, entry: FeatureEntry, root: Path) -> Feature:
 
 def make_tokens(tokenizer: str, root: Path) -> Tokens:
     """Return the feature that counts tokens; a tokenizer that is a file is looked for below `root`."""
+    close = difflib.get_close_matches(tokenizer, ("words", "bytes"), n=1, cutoff=0.7)
+    if close and tokenizer != close[0]:
+        raise ConfigError(f"tokenizer: {tokenizer!r} is unknown; did you mean {close[0]!r}?")
     return Tokens(tokenizer=_below(root, "tokenizer", tokenizer))
 
 

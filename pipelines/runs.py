@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ..storage.errors import LakeError
 from ..storage.lake import Lake, process_alive, read_json
 from ..storage.publish import HOST
 
@@ -123,7 +124,10 @@ def load_runs(lake: Lake) -> list[RunRecord]:
     """Return all runs, oldest first; one whose process is gone counts as interrupted."""
     runs = []
     for path in sorted((lake.root / "runs").glob("*/run.json")):
-        found = read_json(path)
+        try:
+            found = read_json(path)
+        except LakeError:
+            continue  # one damaged record must not hide the others; `tamis verify` names it
         found["stages"] = [Stage(**s) for s in found["stages"]]
         record = RunRecord(**found)
         if record.status == "running" and not process_alive(record.pid, record.host):

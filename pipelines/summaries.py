@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -24,6 +25,8 @@ from .api import Run
 from .loading import load_config
 from .runs import RunRecord, load_runs
 
+ROWS_SHOWN = 1_000
+CELL_SHOWN = 200
 QUERY_FORMATS = ("table", "csv", "json")
 
 
@@ -38,11 +41,11 @@ def print_run(run: Run, as_json: bool) -> None:
         _line(f"mixture   {_short(folder)}")
     if record.steps:
         _line("\nlook next")
-        _line(f"  tamis status {record.run} --lake {_short(run.lake.root)}")
+        _line(f"  {_command()} status {record.run} --lake {_short(run.lake.root)}")
         query = (
             f"select step, kept, reason, count(*) as documents from selections where run = '{record.run}' group by all"
         )
-        _line(f'  tamis sql --lake {_short(run.lake.root)} "{query}"')
+        _line(f'  {_command()} sql --lake {_short(run.lake.root)} "{query}"')
 
 
 def _print_record(record: RunRecord) -> None:
@@ -78,7 +81,7 @@ def print_status(lake: Lake, wanted: str | None, as_json: bool) -> None:
     if wanted is not None:
         found = [r for r in runs if wanted in r.run]
         if not found:
-            raise ConfigError(f"no run {wanted!r}{nearest(wanted, [r.run for r in runs])}")
+            raise ConfigError(f"no run {wanted!r}; `tamis status` lists them")
         _print_one(found[-1], as_json)
     elif as_json:
         print_json([asdict(r) for r in runs])
@@ -105,7 +108,13 @@ def print_list(config: Path, as_json: bool) -> None:
     plugins: list[tuple[str, str, Any]] = [("selector", n, SELECTORS.find(n)) for n in SELECTORS.names()]
     plugins += [("feature", n, FEATURES.find(n)) for n in FEATURES.names()]
     listed: list[dict[str, Any]] = [
-        {"kind": kind, "name": name, "about": _first_sentence(found), "parameters": _parameters(found)}
+        {
+            "kind": kind,
+            "name": name,
+            "about": _first_sentence(found),
+            "parameters": _parameters(found),
+            "columns": _columns(kind, found),
+        }
         for kind, name, found in plugins
     ]
     flows = load_config(config).config.flows if config.exists() else {}
@@ -122,9 +131,22 @@ def print_list(config: Path, as_json: bool) -> None:
         print_json(listed)
         return
     rows = [
-        [p["kind"], p["name"], p["about"], ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed
+        [p["kind"], p["name"], _about(p), ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed
     ]
     _table(["kind", "name", "about", "parameters and defaults"], rows)
+
+
+def _about(listed: dict[str, Any]) -> str:
+    columns = listed.get("columns")
+    return f"{listed['about']}: {', '.join(columns)}" if columns else str(listed["about"])
+
+
+def _columns(kind: str, plugin: Any) -> list[str]:
+    """Return the columns of a feature whose parameters all have defaults."""
+    if kind != "feature" or any(f.default is dataclasses.MISSING for f in fields(plugin)):
+        return []
+    names: list[str] = plugin().columns.names
+    return names
 
 
 def _first_sentence(plugin: Any) -> str:
@@ -152,7 +174,10 @@ def print_query(lake: Lake, query: str, form: str) -> None:
     elif form == "csv":
         _csv(columns, rows)
     else:
-        _table(columns, rows)
+        _table(columns, rows[:ROWS_SHOWN])
+        if len(rows) > ROWS_SHOWN:
+            left = f"and {len(rows) - ROWS_SHOWN:,} rows more: --format csv or json prints all"
+            print(left, file=sys.stderr)  # noqa: T201
 
 
 def print_damage(damage: Iterable[Damage], as_json: bool) -> int:
@@ -190,7 +215,11 @@ def _number(value: Any) -> str:
         return "" if value is None else str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    text = text if len(text) <= CELL_SHOWN else text[: CELL_SHOWN - 1] + "…"
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text).replace("[", "\\[")
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -198,7 +227,16 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(
+        [json.dumps(v, default=str) if isinstance(v, (list, dict)) else json_ready(v) for v in r] for r in rows
+    )
+
+
+def _command() -> str:
+    """Return what calls tamis here: its name where the shell finds it, else the path that was called."""
+    return (
+        "tamis" if shutil.which("tamis") or not sys.argv[0].endswith("tamis") else _short(Path(sys.argv[0]).absolute())
+    )
 
 
 def _short(path: Path) -> str:

@@ -20,7 +20,7 @@ from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
 from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
-from .snapshots import Snapshot, corpora, newest
+from .snapshots import Snapshot, corpora, newest, packs_of
 
 _DUCKDB_TYPES = {
     pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER",
@@ -69,8 +69,14 @@ def build_catalog(lake: Lake) -> None:
     for _ in range(BUILDS_AT_MOST):
         seen = _runs_seen(lake)
         with publishing(lake.catalog, lake.scratch) as temporary:
-            with duckdb.connect(str(temporary)) as connection:
-                fill_catalog(connection, lake)
+            try:
+                with duckdb.connect(str(temporary)) as connection:
+                    fill_catalog(connection, lake)
+            except duckdb.Error as error:
+                first_line = str(error).splitlines()[0]
+                raise LakeError(
+                    f"no catalogue can be made ({first_line}); `tamis verify` says what is damaged"
+                ) from error
             temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
         if _runs_seen(lake) == seen:
             return
@@ -83,7 +89,7 @@ def _runs_seen(lake: Lake) -> list[tuple[str, int]]:
 def fill_catalog(connection: Any, lake: Lake) -> None:
     """Create all tables and views on a connection."""
     snapshots = [s for name in corpora(lake) if (s := newest(lake, name))]
-    runs = [_run(p) for p in sorted((lake.root / "runs").glob("*/run.json"))]
+    runs = [r for p in sorted((lake.root / "runs").glob("*/run.json")) if (r := _run(p))]
     for name, columns in _TABLES.items():
         connection.execute(f"create table {name} ({columns})")
     for name, rows in _rows(lake, snapshots, runs).items():
@@ -101,9 +107,12 @@ def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:
         connection.unregister("fresh")
 
 
-def _run(path: Path) -> dict[str, Any]:
-    """Return a run's record; one whose process is gone was interrupted."""
-    found: dict[str, Any] = read_json(path)
+def _run(path: Path) -> dict[str, Any] | None:
+    """Return a run's record; one whose process is gone was interrupted. A damaged one is for `tamis verify` to name."""
+    try:
+        found: dict[str, Any] = read_json(path)
+    except LakeError:
+        return None
     gone = found["status"] == "running" and not process_alive(found["pid"], found.get("host", HOST))
     return found | {"status": "interrupted"} if gone else found
 
@@ -181,12 +190,6 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
         create view quarantine as
         select p.corpus, q.file, q.line, q.reason, q.raw
         from quarantine_rows q join packs p on q.pack = p.pack and q.file = p.file""")
-
-
-def packs_of(lake: Lake, snapshot: Snapshot) -> dict[str, str]:
-    """Return for each file of a snapshot the key of the pack that it was read in."""
-    found: dict[str, str] = read_json(lake.snapshot(snapshot.corpus, snapshot.key) / "manifest.json")["packs"]
-    return found
 
 
 def _result_views(connection: Any, lake: Lake) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .fingerprint import fingerprint
-from .lake import Lake
+from .lake import Lake, read_table
 from .shards import Mask, Shard
 
 Rows = npt.NDArray[np.int64]
@@ -31,7 +30,7 @@ def missing_rows(lake: Lake, key: str, shard: Shard, wanted: Mask) -> Rows:
     """Return the wanted rows that no part has, ascending."""
     missing = wanted.copy()
     for part in parts(lake, key, shard):
-        missing[pq.read_table(part, columns=["row"], use_threads=False).column(0).to_numpy()] = False
+        missing[lake.table(part, ["row"]).column(0).to_numpy()] = False
     return np.flatnonzero(missing).astype(np.int64)
 
 
@@ -65,7 +64,7 @@ def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, schema: pa.Schem
 @lru_cache(maxsize=8)
 def _shard_values(files: tuple[str, ...], columns: tuple[str, ...], n_rows: int) -> tuple[Rows, pa.Table]:
     """Read all parts of a shard: the place of each row (-1: none), and the values. Parts never change, so keep them."""
-    tables = [pq.read_table(f, columns=["row", *columns], use_threads=False) for f in files]
+    tables = [read_table(Path(f), ["row", *columns]) for f in files]
     table = pa.concat_tables(tables).combine_chunks() if tables else pa.table({"row": pa.array([], pa.int64())})
     where = np.full(n_rows, -1, dtype=np.int64)
     row = table.column("row").to_numpy()

@@ -167,12 +167,18 @@ def pack_json(pack: Pack) -> dict[str, Any]:
 
 
 def load_packs(lake: Lake, corpus: str, reader: str) -> Iterator[Pack]:
-    """Yield the packs that were read with the options named `reader`."""
+    """Yield the packs that were read with the options named `reader`, and of which everything is still there."""
     for path in sorted((lake.corpus(corpus) / "packs").glob("*.json")):
         found = read_json(path)
-        if found["reader"] == reader:
-            files = tuple(FileRecord(**f) for f in found["files"])
-            yield Pack(found["key"], reader, files, load_shards(lake, corpus, found["shards"]))
+        if found["reader"] != reader:
+            continue
+        files = tuple(FileRecord(**f) for f in found["files"])
+        pack = Pack(found["key"], reader, files, load_shards(lake, corpus, found["shards"]))
+        written = [shard.path for shard in pack.shards]
+        if any(file.quarantined for file in files):
+            written.append(lake.quarantine(corpus, pack.key))
+        if all(path.exists() for path in written):
+            yield pack
 
 
 def load_shards(lake: Lake, corpus: str, found: list[dict[str, Any]]) -> tuple[Shard, ...]:

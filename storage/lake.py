@@ -7,6 +7,7 @@ and nowhere else, so that the layout is one page.
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,8 @@ class Lake:
                 raise LakeError(
                     f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one'
                 )
-            if lake.root.exists() and any(p != lake.scratch for p in lake.root.iterdir()):
-                raise LakeError(f'"{lake.root}" is not empty and no lake; name another folder under `lake:`')
-            lake.root.mkdir(parents=True, exist_ok=True)
-            publish_json(marker, {"format": FORMAT}, lake.scratch)
-        found = json.loads(marker.read_text()).get("format")
+            _make(lake, marker)
+        found = read_json(marker).get("format")
         if found != FORMAT:
             raise LakeError(
                 f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it'
@@ -118,7 +116,7 @@ class Lake:
 
     def table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         """Return a published table, or some of its columns."""
-        return pq.read_table(path, columns=columns, use_threads=False)
+        return read_table(path, columns)
 
     def sweep_scratch(self) -> None:
         """Remove what processes of this machine that are gone left in `tmp/`."""
@@ -128,12 +126,42 @@ class Lake:
                 _remove(leftover)
 
 
+def _make(lake: Lake, marker: Path) -> None:
+    """Make an empty lake."""
+    try:
+        if lake.root.exists() and any(p != lake.scratch for p in lake.root.iterdir()):
+            advice = (
+                f'name another folder under `lake:`, or put {{"format": {FORMAT}}} into its lake.json if it was one'
+            )
+            raise LakeError(f'"{lake.root}" is not empty and has no lake.json; {advice}')
+        lake.root.mkdir(parents=True, exist_ok=True)
+        publish_json(marker, {"format": FORMAT}, lake.scratch)
+    except OSError as error:
+        raise LakeError(f'no lake can be made at "{lake.root}": {error.strerror}; name another folder') from error
+
+
 def read_json(path: Path) -> Any:
     """Read a manifest. Raises LakeError that names a damaged one."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, OSError) as error:
         raise LakeError(f'"{path}" cannot be read ({error}); `tamis verify` lists what is damaged') from error
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turn what a damaged or missing file of the lake raises into a LakeError that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        first_line = str(error).strip().splitlines()[0][:200]
+        raise LakeError(f'"{path}" is damaged ({first_line}); `tamis verify` says what repairs it') from error
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return a Parquet file of the lake, or some of its columns. Raises LakeError where its pages are damaged."""
+    with whole(path):
+        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
 
 
 def process_alive(pid: int, host: str = HOST) -> bool:

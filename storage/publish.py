@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from .fingerprint import TableDigest
 
 DIGEST_FIELD = b"tamis.digest"
+PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
+"""How every Parquet file of the lake is written; the checksums are compared when its pages are read."""
 HOST = platform.node().replace("~", "-").replace("/", "-")
 
 
@@ -84,7 +86,7 @@ def publish_table(target: Path, table: pa.Table, scratch: Path) -> str:
     name = digest.hexdigest()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_FIELD: name.encode()})
     with publishing(target, scratch) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+        pq.write_table(table, temporary, **PARQUET)
     return name
 
 

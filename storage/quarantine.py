@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .fingerprint import TableDigest
-from .publish import DIGEST_FIELD, move_into_place, temporary_path
+from .publish import DIGEST_FIELD, PARQUET, move_into_place, temporary_path
 from .readers import BadRecord
 from .schema import QUARANTINE
 
@@ -55,7 +55,7 @@ class QuarantineWriter:
             return
         if self._writer is None:
             self._file = temporary_path(self._scratch, "quarantine.parquet")
-            self._writer = pq.ParquetWriter(self._file, QUARANTINE, compression="zstd")
+            self._writer = pq.ParquetWriter(self._file, QUARANTINE, **PARQUET)
         rows = self._waiting
         columns = [[b.file for b in rows], [b.line for b in rows], [b.reason for b in rows], [b.raw for b in rows]]
         table = pa.table([pa.array(c, f.type) for c, f in zip(columns, QUARANTINE, strict=True)], schema=QUARANTINE)

@@ -21,8 +21,8 @@ import xxhash
 
 from .fingerprint import TableDigest
 from .inputs import InputFile
-from .lake import Lake
-from .publish import move_into_place, temporary_path
+from .lake import Lake, read_table, whole
+from .publish import PARQUET, move_into_place, temporary_path
 from .schema import DOCUMENT
 
 SHARD_BYTES = 128 << 20
@@ -56,20 +56,21 @@ class Shard:
     @cached_property
     def row_groups(self) -> tuple[tuple[int, int], ...]:
         """First row and number of rows of each row group."""
-        meta = pq.read_metadata(self.path)
+        with whole(self.path):
+            meta = pq.read_metadata(self.path)
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         starts = np.cumsum([0, *sizes])
         return tuple((int(start), size) for start, size in zip(starts[:-1], sizes, strict=True))
 
     def read_group(self, group: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Return the named columns of one row group, in row order."""
-        with pq.ParquetFile(self.path, pre_buffer=False) as parquet:
+        with whole(self.path), pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as parquet:
             table = parquet.read_row_group(group, columns=list(columns), use_threads=False)
         return as_batch(table, table.schema)
 
     def read_column(self, column: str) -> pa.Array:
         """Return one (small) column of the whole shard."""
-        return pq.read_table(self.path, columns=[column], use_threads=False).column(0).combine_chunks()
+        return read_table(self.path, [column]).column(0).combine_chunks()
 
 
 def as_batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
@@ -154,7 +155,7 @@ class _OpenShard:
         self.size = self.n_bytes = self.rows = 0
         self._digest = TableDigest(DIGESTED)
         self._spans: list[Span] = []
-        self._writer = pq.ParquetWriter(path, DOCUMENT, compression="zstd", compression_level=3)
+        self._writer = pq.ParquetWriter(path, DOCUMENT, **PARQUET)
 
     def write(self, batches: list[pa.RecordBatch], size: int) -> None:
         """Write one row group that weighs `size`."""

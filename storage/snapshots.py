@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256, fingerprint
@@ -43,7 +42,7 @@ class Snapshot:
 
     @cached_property
     def _excluded(self) -> dict[str, Any]:
-        table = pq.read_table(self.lake.snapshot(self.corpus, self.key) / "excluded.parquet", columns=["shard", "row"])
+        table = self.lake.table(self.lake.snapshot(self.corpus, self.key) / "excluded.parquet", ["shard", "row"])
         groups = table.group_by("shard").aggregate([("row", "list")]).to_pydict()
         return {s: np.asarray(r, dtype=np.int64) for s, r in zip(groups["shard"], groups["row_list"], strict=True)}
 
@@ -175,6 +174,12 @@ def newest(lake: Lake, corpus: str) -> Snapshot | None:
     key = read_json(pointer)["snapshot"]
     whole = all((lake.snapshot(corpus, key) / name).exists() for name in ("manifest.json", "excluded.parquet"))
     return load_snapshot(lake, corpus, key) if whole else None
+
+
+def packs_of(lake: Lake, snapshot: Snapshot) -> dict[str, str]:
+    """Return for each file of a snapshot the key of the pack that it was read in."""
+    found: dict[str, str] = read_json(lake.snapshot(snapshot.corpus, snapshot.key) / "manifest.json")["packs"]
+    return found
 
 
 def corpora(lake: Lake) -> list[str]:

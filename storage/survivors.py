@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from .fingerprint import fingerprint
 from .lake import Lake
@@ -66,7 +65,7 @@ def selected(lake: Lake, corpus: str, shards: tuple[Shard, ...], selection: str)
     def mask(shard: Shard) -> Mask:
         kept = np.zeros(shard.rows, dtype=np.bool_)
         path = lake.selection(selection) / f"{shard.digest}.parquet"
-        table = pq.read_table(path, columns=["row", "kept"], use_threads=False)
+        table = lake.table(path, ["row", "kept"])
         kept[table.column("row").to_numpy()[table.column("kept").to_numpy()]] = True
         return kept
 

@@ -17,13 +17,13 @@ from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
 from .publish import DIGEST_FIELD
 from .schema import DOCUMENT
-from .shards import DIGESTED, text_hashes
-from .snapshots import corpora, newest
+from .shards import DIGESTED, Shard, text_hashes
+from .snapshots import corpora, newest, packs_of
 from .state import check_state
 
 AGAIN = "remove it; the next `tamis run` computes it again"
-UNREAD = "remove it and the pack's record of the same name under corpora/; the next run reads the raw files again"
-INGEST = "remove it and its pack's record; `tamis ingest` reads the raw file again"
+READ = "the next run reads the raw files again"
+UNREAD = f"remove it; {READ}"
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class Damage:
 def verify(lake: Lake) -> Iterator[Damage]:
     """Yield what is damaged or missing, as it is found."""
     for corpus in corpora(lake):
-        yield from _guarded(lake.corpus(corpus), INGEST, partial(_corpus, lake, corpus))
+        pointer = lake.corpus(corpus) / "newest.json"
+        yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
     for folder, repair in (("features", AGAIN), ("scores", AGAIN), ("selections", AGAIN), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
     for path in sorted((lake.root / "states").glob("**/*.safetensors")):
         yield from _guarded(path, AGAIN, partial(_state, path))
+    for record in sorted((lake.root / "runs").glob("*/run.json")):
+        yield from _guarded(record, "remove its folder; the results of the run stay", partial(_json, record))
     for manifest in sorted((lake.root / "selections").glob("*/manifest.json")):
         yield from _guarded(manifest, AGAIN, partial(_selection, manifest))
     for manifest in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
@@ -64,15 +67,20 @@ def _corpus(lake: Lake, corpus: str) -> Iterator[Damage]:
         return
     for shard in snapshot.shards:
         if not shard.path.exists():
-            yield Damage(str(shard.path), "is missing", INGEST)
+            yield Damage(str(shard.path), "is missing", READ)
         else:
-            yield from _guarded(shard.path, INGEST, partial(_shard, shard.path, shard.digest, shard.rows))
+            yield from _guarded(shard.path, UNREAD, partial(_shard, shard))
+    packs = packs_of(lake, snapshot)
+    for pack in sorted({packs[f.name] for f in snapshot.files if f.quarantined}):
+        if not lake.quarantine(corpus, pack).exists():
+            yield Damage(str(lake.quarantine(corpus, pack)), "is missing", READ)
     excluded = lake.snapshot(corpus, snapshot.key) / "excluded.parquet"
     yield from _guarded(excluded, AGAIN, partial(_table, excluded, AGAIN))
 
 
-def _shard(path: Path, digest: str, rows: int) -> Iterator[Damage]:
+def _shard(shard: Shard) -> Iterator[Damage]:
     """Compare the texts with their hashes, and everything else with the shard's name."""
+    path = shard.path
     found = TableDigest(DIGESTED)
     n = 0
     with pq.ParquetFile(path) as parquet:
@@ -80,13 +88,18 @@ def _shard(path: Path, digest: str, rows: int) -> Iterator[Damage]:
             table = parquet.read_row_group(group).cast(DOCUMENT).combine_chunks()
             text = table.column("text").chunk(0)
             if text_hashes(text) != table.column("text_hash").to_pylist():
-                yield Damage(str(path), f"a text in row group {group} does not have its hash", INGEST)
+                yield Damage(str(path), f"a text in row group {group} does not have its hash", UNREAD)
             found.update(table.drop_columns("text"))
             n += table.num_rows
-    if n != rows:
-        yield Damage(str(path), f"has {n:,} rows, its snapshot says {rows:,}", INGEST)
-    elif found.hexdigest() != digest:
-        yield Damage(str(path), "its content does not have the digest that is its name", INGEST)
+    if n != shard.rows:
+        yield Damage(str(path), f"has {n:,} rows, its snapshot says {shard.rows:,}", UNREAD)
+    elif found.hexdigest() != shard.digest:
+        yield Damage(str(path), "its content does not have the digest that is its name", UNREAD)
+
+
+def _json(path: Path) -> Iterator[Damage]:
+    read_json(path)
+    yield from ()
 
 
 def _state(path: Path) -> Iterator[Damage]:

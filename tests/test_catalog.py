@@ -111,7 +111,8 @@ def test_tokens_are_those_of_the_runs_own_tokenizer(tmp_path):
     run = tamis.run(config, "small")
     tamis.run(config, "small", overrides=["tokenizer=bytes", "flows.small.corpus=other"])
     kept = run.steps[-1]["tokens_kept"]
-    own = "select sum(s.n_tokens), sum(d.n_tokens) from selections s join documents d using (corpus, doc_id) where s.run = $1 and s.kept"
+    own = """select sum(s.n_tokens), sum(d.n_tokens) from selections s join documents d using (corpus, doc_id)
+             where s.run = $1 and s.kept"""
     assert tamis.sql(run.lake, own, [run.id]).fetchall() == [(kept, kept)]
     tamis.run(config, "small", overrides=["tokenizer=bytes"])
     ((mine, newest),) = tamis.sql(run.lake, own, [run.id]).fetchall()

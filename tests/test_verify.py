@@ -58,3 +58,18 @@ def test_a_missing_file_is_named_and_the_next_run_makes_it_again(tmp_path):
     (gone.parent / "manifest.json").unlink()
     assert chosen(tamis.run(config, "small")) == before
     assert list(verify(run.lake)) == []
+
+
+@pytest.mark.parametrize("pattern", ["features/*/*/*.parquet", "scores/*/*.parquet", "selections/*/*.parquet",
+                                     "states/*/*.safetensors", "corpora/web/snapshots/*/excluded.parquet"])  # fmt: skip
+def test_the_advice_repairs_what_it_is_given_for(tmp_path, pattern):
+    config = make_case(tmp_path)
+    run = tamis.run(config, "small")
+    before = chosen(run)
+    path = sorted(run.lake.root.glob(pattern))[0]
+    path.write_bytes(path.read_bytes()[:-20])
+    (found,) = [d for d in verify(run.lake) if d.file == str(path)]
+    assert found.repair.startswith("remove it")
+    path.unlink()
+    assert chosen(tamis.run(config, "small")) == before
+    assert list(verify(run.lake)) == []
