@@ -7,15 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipelines.api import Run, load, run, sql
+    from .pipelines.api import Run, ingest, load, run, sql
     from .storage.lake import Lake
 
 __version__ = "0.1.0"
-__all__ = ["Lake", "Run", "__version__", "load", "run", "sql"]
+__all__ = ["Lake", "Run", "__version__", "ingest", "load", "run", "sql"]
 
 _HOME = {
     "Lake": "tamis.storage.lake",
     "Run": "tamis.pipelines.api",
+    "ingest": "tamis.pipelines.api",
     "load": "tamis.pipelines.api",
     "run": "tamis.pipelines.api",
     "sql": "tamis.pipelines.api",

@@ -3,10 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from small_flow import make_case
 from tamis.pipelines import cli
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -127,11 +132,22 @@ def test_verify_and_catalog_rebuild(call, tmp_path):
     assert code == 1 and "cannot be read" in out
 
 
-def test_schema_is_json_schema(capsys):
+def test_the_schema_accepts_what_the_tool_accepts(capsys, config):
     with pytest.raises(SystemExit) as ended:
         cli.main(["schema"])
     assert ended.value.code == 0
-    assert json.loads(capsys.readouterr().out)["properties"]["flows"]
+    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    for path in (config, ROOT / "flows.yaml"):
+        tree = yaml.safe_load(path.read_text())
+        assert list(validator.iter_errors(tree)) == []
+    tree["flows"]["demo"]["stepss"] = []
+    assert not validator.is_valid(tree)
+
+
+@pytest.mark.parametrize("lake", ["flows.yaml", "/proc/nothing", "flows.yaml/below"])
+def test_a_lake_that_cannot_be_made_is_one_message(call, lake):
+    code, _, err = call("run", "small", "--no-prefect", "--set", f"lake={lake}")
+    assert code == 1 and "Traceback" not in err and lake.split("/")[-1] in err
 
 
 def test_without_prefect_nothing_heavy_is_loaded(config):

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 import tamis
 from small_flow import chosen, documents, make_case, write_jsonl
 from tamis.pipelines.runs import load_runs
-from tamis.storage.errors import TamisError
+from tamis.storage.errors import LakeError, TamisError
 from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
 
@@ -97,3 +98,49 @@ def test_an_empty_corpus_goes_through(tmp_path):
     assert (run.exit_code, run.steps[-1]["kept"]) == (0, 0)
     write_jsonl(tmp_path / "raw" / "part-0.jsonl", documents(40))
     assert tamis.run(config, "small").steps[-1]["kept"] > 0
+
+
+def test_a_budget_that_a_large_document_cuts_short_is_said(tmp_path):
+    write_jsonl(tmp_path / "raw" / "whale.jsonl", [{"id": f"whale-{i}", "text": "river " * 9_000} for i in range(400)])
+    steps = [{"name": "some", "select": "random", "cut": {"budget": {"tokens": 5_000}}}]
+    run = tamis.run(make_case(tmp_path, n=30, files=1, steps=steps), "small")
+    assert run.steps[-1]["tokens_kept"] < 4_750
+    assert run.exit_code == 3
+    assert "larger than what is left" in run.record.warnings[0]
+
+
+def test_a_share_for_a_value_that_nobody_has_is_said(tmp_path):
+    cut = {"budget": {"documents": 100}, "per": "source", "shares": {"code": 0.5, "nowhere": 0.5}}
+    steps = [{"name": "some", "select": "random", "cut": cut}]
+    run = tamis.run(make_case(tmp_path, steps=steps), "small")
+    assert run.exit_code == 3
+    assert any("'nowhere'" in w and "no document has that value" in w for w in run.record.warnings)
+
+
+def test_a_damaged_shard_is_noticed_before_its_text_is_written(tmp_path):
+    steps = [{"name": "all", "filter": {"any": "true"}}]
+    config = make_case(tmp_path, steps=steps)
+    lake = tamis.ingest(config, "web").lake
+    (shard,) = (lake.corpus("web") / "shards").glob("*")
+    column = pq.read_metadata(shard).row_group(0).column(2)
+    assert column.path_in_schema == "text"
+    data = bytearray(shard.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + column.total_compressed_size // 2] ^= 1
+    shard.write_bytes(bytes(data))
+    with pytest.raises(LakeError, match=r"is damaged .*`tamis verify`"):
+        tamis.run(config, "small")
+    (found,) = verify(lake)
+    assert found.file == str(shard) and found.repair == "remove it; the next run reads the raw files again"
+    shard.unlink()
+    assert tamis.run(config, "small").steps[-1]["kept"] == 300
+
+
+def test_a_damaged_record_of_a_run_hides_nothing_else(tmp_path):
+    config = make_case(tmp_path)
+    broken, whole = tamis.run(config, "small"), tamis.run(config, "small")
+    path = broken.lake.run(broken.id) / "run.json"
+    path.write_text("{")
+    assert [r.run for r in load_runs(broken.lake)] == [whole.id]
+    assert tamis.run(config, "small").exit_code == 0
+    assert [d.file for d in verify(broken.lake)] == [str(path)]
