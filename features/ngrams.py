@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba.extending import register_jitable
 
 from ..storage.errors import ConfigError
 from .base import Feature
@@ -40,7 +39,7 @@ class NGrams(Feature):
     """Hash every n-gram of 1 to `ngrams` words into one of `buckets`.
 
     The column `ids` lists, for each word, the gram of one word, then the gram of two words that ends there, and so on
-    as far as the text goes back: word i begins at `id_offset(i, ngrams)`.
+    as far as the text goes back: `ngrams` ids a word, but fewer for the first ones.
     """
 
     name: ClassVar[str] = "ngrams"
@@ -112,26 +111,6 @@ class NGrams(Feature):
                         memo[gram] = bucket
                 ids.append(bucket)
         return ids
-
-
-@register_jitable
-def id_offset(word: Any, n: int) -> Any:
-    """Return the place in `ids` of the first gram of word `word` (from 0), which is the number of ids before it.
-
-    That is the sum of min(j + 1, n) over the words j before it. Takes numbers and arrays, in Python and in kernels.
-    """
-    rising = np.minimum(word, n)
-    return rising * (rising + 1) // 2 + (word - rising) * n
-
-
-@register_jitable
-def words_of(n_ids: Any, n: int) -> Any:
-    """Return how many words gave `n_ids` ids: the inverse of `id_offset`."""
-    full = n * (n + 1) // 2
-    words = np.maximum(n_ids - full, 0) // n
-    for order in range(1, n + 1):
-        words = words + (n_ids >= order * (order + 1) // 2)
-    return words
 
 
 def _check(name: str, value: int, most: int) -> None:

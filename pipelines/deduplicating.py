@@ -21,6 +21,7 @@ from ..storage.survivors import Survivors
 from .config import DedupStep
 from .measuring import Column, Reader, measure, tokens_column, tokens_of
 from .plugins import make_selector, selector_recipe
+from .runs import Stage
 from .work import Work
 
 _VERDICT = pa.schema([("shard", pa.int64()), ("row", pa.int64()), ("ref", pa.string())])
@@ -38,14 +39,14 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     }
     key = fingerprint(recipe)
     if found := load_selection(work.lake, key):
-        with work.log.stage(f"dedup {step.name}") as stage:
-            stage.reused = len(survivors.shards)
+        work.stage(f"dedup {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
         return found
     columns = tuple(Column(f.name, f) for f in selector.needs)
     for column in columns:
         measure(work, survivors, column)
     reader = Reader(work.lake, survivors, ("doc_id", *selector.reads), columns)
-    with work.log.stage(f"dedup {step.name}") as stage:
+
+    def apply(stage: Stage) -> dict[str, Any]:
         stage.computed = len(survivors.shards)
         state = selector.fit(None, [], work.draw(step.name))
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
@@ -53,7 +54,9 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
         with Shuffle(work.lake, _VERDICT, min(n_shards, MOST_PARTITIONS)) as home:
             _decide(work, selector, state, reader, home, n_shards)
             _write(work, writer, survivors, step.dedup, home)
-    return writer.finish(recipe, kind="dedup")
+        return writer.finish(recipe, kind="dedup")
+
+    return work.stage(f"dedup {step.name}", apply)
 
 
 def _decide(work: Work, selector: Selector, state: Any, reader: Reader, home: Shuffle, n_shards: int) -> None:

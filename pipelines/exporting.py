@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from ..storage.lake import read_json
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .config import Output
-from .measuring import measure, tokens_column, tokens_of
+from .measuring import tokens_column, tokens_of
+from .runs import Stage
 from .work import Work
 
 
@@ -22,38 +24,39 @@ def export(
     work: Work, mixture: str, outputs: Sequence[Output], survivors: Survivors, selection: str
 ) -> list[dict[str, Any]]:
     """Write every output that is not there yet under the name of the mixture; return the manifests."""
-    measure(work, survivors, tokens_column(work))
-    return [_export(work, mixture, output, survivors, selection) for output in outputs]
+    return [
+        work.stage(f"export {output.format}", partial(_export, work, mixture, output, survivors, selection))
+        for output in outputs
+    ]
 
 
-def _export(work: Work, mixture: str, output: Output, survivors: Survivors, selection: str) -> dict[str, Any]:
+def _export(
+    work: Work, mixture: str, output: Output, survivors: Survivors, selection: str, stage: Stage
+) -> dict[str, Any]:
     recipe = {"selection": selection, "tokens": tokens_column(work).key, **output.model_dump()}
     key = fingerprint(recipe)
     folder = work.lake.mixture(mixture, key)
-    with work.log.stage(f"export {output.format}") as stage:
-        if (folder / "manifest.json").exists():
-            stage.reused = 1
-            found: dict[str, Any] = read_json(folder / "manifest.json")
-            return found
-        stage.computed = 1
-        record = work.log.record
-        sources: Counter[str] = Counter()
-        tokens: Counter[str] = Counter()
-        tables = _tables(work, survivors, selection, sources, tokens)
-        about = {
-            "mixture": mixture, "key": key, "run": record.run, "tamis": __version__, "corpus": survivors.corpus,
-            "snapshot": record.snapshot, "selection": selection, "seed": work.config.seed,
-            "tokenizer": work.config.tokenizer,
-        }  # fmt: skip
-        shards = work.reporter.track(
-            tables, sum(len(s.row_groups) for s in survivors.shards), f"export {output.format}"
-        )
-        manifest = about | write_mixture(work.lake, folder, output.format, output.shard_bytes, shards)
-        composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
-        page = card(about, [manifest], record.steps, composition)
-        work.lake.publish_bytes(folder / "card.md", page.encode())
-        work.lake.publish_json(folder / "manifest.json", manifest)
-        return manifest
+    if (folder / "manifest.json").exists():
+        stage.reused = 1
+        found: dict[str, Any] = read_json(folder / "manifest.json")
+        return found
+    stage.computed = 1
+    record = work.log.record
+    sources: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    tables = _tables(work, survivors, selection, sources, tokens)
+    about = {
+        "mixture": mixture, "key": key, "run": record.run, "tamis": __version__, "corpus": survivors.corpus,
+        "snapshot": record.snapshot, "selection": selection, "seed": work.config.seed,
+        "tokenizer": work.config.tokenizer,
+    }  # fmt: skip
+    shards = work.reporter.track(tables, sum(len(s.row_groups) for s in survivors.shards), f"export {output.format}")
+    manifest = about | write_mixture(work.lake, folder, output.format, output.shard_bytes, shards)
+    composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
+    page = card(about, [manifest], record.steps, composition)
+    work.lake.publish_bytes(folder / "card.md", page.encode())
+    work.lake.publish_json(folder / "manifest.json", manifest)
+    return manifest
 
 
 def _tables(

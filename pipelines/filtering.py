@@ -14,6 +14,7 @@ from ..storage.survivors import Survivors
 from .config import FilterStep
 from .measuring import Column, Reader, measure, tokens_column, tokens_of
 from .rules import Rule, compile_rules, connect, first_failing
+from .runs import Stage
 from .work import Work
 
 
@@ -37,22 +38,24 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
         "step": step.name,
     }
     key = fingerprint(recipe)
-    with work.log.stage(f"filter {step.name}") as stage:
-        if found := load_selection(work.lake, key):
-            stage.reused = len(survivors.shards)
-            return found
+    if found := load_selection(work.lake, key):
+        work.stage(f"filter {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
+        return found
     for column in columns:
         measure(work, survivors, column)
     reads = tuple(dict.fromkeys(name for r in rules for alias, name in r.columns if not alias))
     reader = Reader(work.lake, survivors, reads, columns)
-    writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
-    with work.log.stage(f"filter {step.name}") as stage:
+
+    def apply(stage: Stage) -> dict[str, Any]:
+        writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
         results = work.map(f"filter {step.name}", lambda s: _reasons(reader, rules, s), list(survivors.shards))
         for shard, (row, reason) in zip(survivors.shards, results, strict=True):
             kept = reason.is_null().to_numpy(zero_copy_only=False)
             writer.write(shard, Verdicts(row, kept, reason=reason), tokens_of(work, shard, row))
             stage.computed += 1
-    return writer.finish(recipe, kind="filter")
+        return writer.finish(recipe, kind="filter")
+
+    return work.stage(f"filter {step.name}", apply)
 
 
 def _reasons(reader: Reader, rules: list[Rule], shard: Shard) -> tuple[Any, pa.Array]:

@@ -1,13 +1,12 @@
 """A flow, from raw files to mixtures, in plain functions; Prefect wraps them elsewhere.
 
-`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage, each
-one through `execute`, which is what Prefect makes a task of.
+`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage. Each
+stage goes through `Work.stage`, and that is where Prefect makes a task of it.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from ..features.base import Feature
 from ..storage.catalog import build_catalog
@@ -31,19 +30,6 @@ from .work import Work
 T = TypeVar("T")
 MET_FROM = 0.95
 """A budget counts as met from this share on: the first document that does not fit ends a cut."""
-
-
-class Execute(Protocol):
-    """Run one stage under a name."""
-
-    def __call__(self, name: str, function: Callable[[], T]) -> T:
-        """Return what the stage returns."""
-        ...
-
-
-def directly(name: str, function: Callable[[], T]) -> T:
-    """Run a stage here and now."""
-    return function()
 
 
 def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> FlowEntry:
@@ -118,27 +104,23 @@ def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str
     )
 
 
-def curate(work: Work, name: str, flow: FlowEntry, execute: Execute = directly) -> None:
+def curate(work: Work, name: str, flow: FlowEntry) -> None:
     """Do everything that the flow says; what the lake has already is not done again."""
     record = work.log.record
     entry = work.config.corpora[flow.corpus]
-    snapshot = execute(f"ingest {flow.corpus}", lambda: ingest_corpus(work, flow.corpus, entry))
+    snapshot = ingest_corpus(work, flow.corpus, entry)
     build_catalog(work.lake)  # the documents can be asked for while the steps run
-    targets = {target: _target(work, execute, target) for target in _target_names(flow)}
+    targets = {target: _target(work, target) for target in _target_names(flow)}
     corpus = survivors = Survivors.of(snapshot)
     record.tokenizer, record.tokens_key = work.config.tokenizer, tokens_column(work).key
-    execute("feature tokens", lambda: measure(work, corpus, tokens_column(work)))
+    measure(work, corpus, tokens_column(work))
     manifest: dict[str, Any] = {}
     for step in flow.steps:
-        manifest = execute(_label(step), partial(_run_step, work, step, survivors, corpus, targets))
+        manifest = _run_step(work, step, survivors, corpus, targets)
         record.steps.append(_summary(step, manifest))
         _note_shortfall(work, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
-    record.outputs = (
-        execute("export", lambda: export(work, name, flow.outputs, survivors, manifest["selection"]))
-        if flow.outputs
-        else []
-    )
+    record.outputs = export(work, name, flow.outputs, survivors, manifest["selection"])
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
@@ -154,10 +136,10 @@ def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
     return snapshot
 
 
-def _target(work: Work, execute: Execute, name: str) -> Survivors:
+def _target(work: Work, name: str) -> Survivors:
     """Ingest a target set and return the part that selectors may see."""
     entry = work.config.targets[name]
-    snapshot = execute(f"ingest {target_corpus(name)}", lambda: ingest(work, target_corpus(name), entry))
+    snapshot = ingest(work, target_corpus(name), entry)
     if snapshot.counts["quarantined"]:
         work.log.warn(f"{snapshot.counts['quarantined']:,} records of the target {name} could not be read")
     visible = visible_target(snapshot, entry, name)
@@ -179,11 +161,6 @@ def _run_step(
     if isinstance(step, DedupStep):
         return run_dedup(work, step, survivors)
     return run_select(work, step, survivors, corpus, targets)
-
-
-def _label(step: Any) -> str:
-    kind = "filter" if isinstance(step, FilterStep) else "dedup" if isinstance(step, DedupStep) else "select"
-    return f"{kind} {step.name}"
 
 
 def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:

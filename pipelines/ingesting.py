@@ -11,6 +11,7 @@ from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
 from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, plan_reading
 from ..storage.survivors import Survivors
 from .config import Files, TargetSet
+from .runs import Stage
 from .work import Work
 
 
@@ -32,7 +33,8 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
     """Read what is new or changed, and commit a snapshot of all files that there are now."""
     options = ingest_options(entry)
     files = list_inputs(entry.files, work.root)
-    with work.log.stage(f"ingest {corpus}") as stage:
+
+    def read_new(stage: Stage) -> Snapshot:
         plan = plan_reading(work.lake, corpus, files, options)
         _refuse_known(work, corpus, plan, options)
         packs = plan_packs(plan.unread)
@@ -46,6 +48,8 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
         if not fresh and (last := unchanged(work.lake, corpus, files, options)):
             return last
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
+
+    return work.stage(f"ingest {corpus}", read_new)
 
 
 def _refuse_known(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake
 from ..storage.shards import Shard
 from ..storage.survivors import MASKS_KEPT, Survivors
+from .runs import Stage
 from .work import Work
 
 ROW, KEY = "row", "doc_key"
@@ -55,32 +56,34 @@ class Column:
 
 
 def measure(work: Work, survivors: Survivors, column: Column) -> None:
-    """Compute a stored feature for the rows of `survivors` that have no value yet."""
-    if not column.feature.stored:
+    """Compute a stored feature for the rows of `survivors` that have no value yet: one stage."""
+    if column.feature.stored:
+        work.stage(f"feature {column.alias}", partial(_measure, work, survivors, column))
+
+
+def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> None:
+    missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
+    todo: list[tuple[Shard, int]] = []  # the rows themselves are looked up when their turn comes
+    for shard in survivors.shards:
+        groups = [(shard, group) for group, _ in _by_group(shard, missing(shard))]
+        stage.reused += not groups
+        stage.computed += bool(groups)
+        todo += groups
+    if not todo:
         return
-    with work.log.stage(f"feature {column.alias}") as stage:
-        missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
-        todo: list[tuple[Shard, int]] = []  # the rows themselves are looked up when their turn comes
-        for shard in survivors.shards:
-            groups = [(shard, group) for group, _ in _by_group(shard, missing(shard))]
-            stage.reused += not groups
-            stage.computed += bool(groups)
-            todo += groups
-        if not todo:
-            return
-        publish_recipe(work.lake, column.key, feature_recipe(column.feature))
-        model = column.model
+    publish_recipe(work.lake, column.key, feature_recipe(column.feature))
+    model = column.model
 
-        def compute(item: tuple[Shard, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
-            shard, group = item
-            rows = dict(_by_group(shard, missing(shard)))[group]
-            batch = shard.read_group(group, column.feature.reads)
-            batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
-            return shard, rows, column.feature.compute(batch, model)
+    def compute(item: tuple[Shard, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
+        shard, group = item
+        rows = dict(_by_group(shard, missing(shard)))[group]
+        batch = shard.read_group(group, column.feature.reads)
+        batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
+        return shard, rows, column.feature.compute(batch, model)
 
-        results = work.map(f"feature {column.alias}", compute, todo)
-        for shard, pieces in groupby(results, key=lambda r: r[0]):
-            _publish(work.lake, column, shard, list(pieces))
+    results = work.map(f"feature {column.alias}", compute, todo)
+    for shard, pieces in groupby(results, key=lambda r: r[0]):
+        _publish(work.lake, column, shard, list(pieces))
 
 
 def _publish(lake: Lake, column: Column, shard: Shard, pieces: list[tuple[Shard, Rows, pa.RecordBatch]]) -> None:

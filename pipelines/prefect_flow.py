@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -45,7 +46,7 @@ def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
     @flow(name=f"tamis {flow_name}", flow_run_name=work.log.record.run, persist_result=False, validate_parameters=False)
     def tamis_flow() -> State[None]:
         try:
-            curate(work, flow_name, entry, execute)
+            curate(replace(work, execute=execute), flow_name, entry)
         except Exception as error:  # it goes to the caller; as an exception here, Prefect would print its traceback
             failures.append(error)
             return Failed(message=str(error))

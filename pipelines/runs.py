@@ -31,6 +31,10 @@ class Stage:
     reused: int = 0
     seconds: float = 0.0
 
+    def reuse(self, items: int) -> None:
+        """Count that everything was there."""
+        self.reused += items
+
 
 @dataclass
 class RunRecord:

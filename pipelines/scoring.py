@@ -6,6 +6,7 @@ made again, because the pool that they compare with has changed.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..storage.state import load_state, publish_state
 from ..storage.survivors import Survivors
 from .measuring import Column, Reader, measure
 from .plugins import selector_recipe
+from .runs import Stage
 from .work import Work
 
 
@@ -60,11 +62,13 @@ def score_step(
     if not state_path.exists():
         _fit(work, step, selector, reader, targets, state_path)
     else:
-        with work.log.stage(f"fit {step}") as stage:
-            stage.reused = 1
+        work.stage(f"fit {step}", lambda stage: stage.reuse(1))
     state = load_state(state_path, selector.state_type)
     scored = Scored(key, recipe, selector, state, reader, work.lake.scores(key))
-    _score(work, step, scored)
+    todo = [s for s in survivors.shards if not (scored.folder / f"{s.digest}.parquet").exists()]
+    for column in columns if todo else ():
+        measure(work, survivors, column)
+    work.stage(f"score {step}", partial(_score, work, step, scored, todo))
     return scored
 
 
@@ -81,29 +85,31 @@ def _fit(
         for column in reader.columns:
             measure(work, found, column)
         samples.append(Target(name, weight, Reader(work.lake, found, selector.reads, reader.columns).batches))
-    summary = _summary(work, step, selector, reader) if selector.summary_type else None
-    with work.log.stage(f"fit {step}") as stage:
+    for column in reader.columns if selector.summary_type else ():
+        measure(work, reader.survivors, column)
+    summary = None
+    if selector.summary_type:
+        summary = work.stage(f"summarise {step}", partial(_summarise, work, step, selector, reader))
+
+    def fit(stage: Stage) -> None:
         publish_state(work.lake, path, selector.fit(summary, samples, work.draw(step)))
         stage.computed = 1
 
+    work.stage(f"fit {step}", fit)
 
-def _summary(work: Work, step: str, selector: Selector, reader: Reader) -> Any:
+
+def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage: Stage) -> Any:
     """Return the merged summary of all shards; each shard's own is kept."""
     assert selector.summary_type is not None
     survivors = reader.survivors
     folder = work.lake.state(fingerprint({"summary": selector_recipe(selector)}))
     paths = {s: folder / f"{survivors.digests[s.digest]}.safetensors" for s in survivors.shards}
-    with work.log.stage(f"summarise {step}") as stage:
-        todo = [s for s in survivors.shards if not paths[s].exists()]
-        stage.reused = len(survivors.shards) - len(todo)
-        stage.computed = len(todo)
-        for column in reader.columns:
-            measure(work, survivors, column)
-        results = work.map(
-            f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), reader.items(todo)
-        )
-        for shard, pieces in groupby(results, key=lambda r: r[0]):
-            publish_state(work.lake, paths[shard], selector.merge([summary for _, summary in pieces]))
+    todo = [s for s in survivors.shards if not paths[s].exists()]
+    stage.reused = len(survivors.shards) - len(todo)
+    stage.computed = len(todo)
+    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), reader.items(todo))
+    for shard, pieces in groupby(results, key=lambda r: r[0]):
+        publish_state(work.lake, paths[shard], selector.merge([summary for _, summary in pieces]))
     merged = None
     for shard in survivors.shards:
         loaded = load_state(paths[shard], selector.summary_type)
@@ -111,26 +117,19 @@ def _summary(work: Work, step: str, selector: Selector, reader: Reader) -> Any:
     return merged
 
 
-def _score(work: Work, step: str, scored: Scored) -> None:
-    """Write the scores of every shard that has none yet."""
+def _score(work: Work, step: str, scored: Scored, todo: list[Shard], stage: Stage) -> None:
+    """Write the scores of the shards that have none yet."""
     reader = scored.reader
-    shards = reader.survivors.shards
-    todo = [s for s in shards if not (scored.folder / f"{s.digest}.parquet").exists()]
-    for column in reader.columns if todo else ():
-        measure(work, reader.survivors, column)
-    with work.log.stage(f"score {step}") as stage:
-        stage.computed, stage.reused = len(todo), len(shards) - len(todo)
+    stage.computed, stage.reused = len(todo), len(reader.survivors.shards) - len(todo)
 
-        def score(item: tuple[Shard, int]) -> tuple[Shard, pa.Table]:
-            batch = reader.read(item)
-            table = scored.selector.score(batch, scored.state)
-            return item[0], table.add_column(0, "row", batch.column("row")).add_column(
-                1, "doc_key", batch.column("doc_key")
-            )
+    def score(item: tuple[Shard, int]) -> tuple[Shard, pa.Table]:
+        batch = reader.read(item)
+        table = scored.selector.score(batch, scored.state).add_column(0, "row", batch.column("row"))
+        return item[0], table.add_column(1, "doc_key", batch.column("doc_key"))
 
-        for shard, pieces in groupby(work.map(f"score {step}", score, reader.items(todo)), key=lambda r: r[0]):
-            table = pa.concat_tables([t for _, t in pieces]).combine_chunks()
-            work.lake.publish_table(scored.folder / f"{shard.digest}.parquet", table)
+    for shard, pieces in groupby(work.map(f"score {step}", score, reader.items(todo)), key=lambda r: r[0]):
+        table = pa.concat_tables([t for _, t in pieces]).combine_chunks()
+        work.lake.publish_table(scored.folder / f"{shard.digest}.parquet", table)
 
 
 def score_tables(scored: Scored) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from .health import length_correlation
 from .measuring import Reader, measure, tokens_column, tokens_of
 from .plugins import make_selector
 from .rules import meta_values
+from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .work import Work
 
@@ -47,17 +49,17 @@ def run_select(
         "of": corpus.digest if step.cut.budget and step.cut.budget.of == "corpus" else None,
     }
     key = fingerprint(recipe)
-    with work.log.stage(f"cut {step.name}") as stage:
-        if found := load_selection(work.lake, key):
-            stage.reused = 1
-            return found
-        stage.computed = 1
-        return _cut(work, step, scored, corpus, key, recipe)
+    if found := load_selection(work.lake, key):
+        work.stage(f"cut {step.name}", lambda stage: stage.reuse(1))
+        return found
+    measure(work, corpus, tokens_column(work))
+    return work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, key, recipe))
 
 
 def _cut(
-    work: Work, step: SelectStep, scored: Scored, corpus: Survivors, key: str, recipe: Mapping[str, Any]
+    work: Work, step: SelectStep, scored: Scored, corpus: Survivors, key: str, recipe: Mapping[str, Any], stage: Stage
 ) -> dict[str, Any]:
+    stage.computed = 1
     survivors = scored.reader.survivors
     rule, asked = resolve_rule(work, step.cut, survivors, corpus)
     streams = _Streams(work, step.cut, scored)
@@ -102,8 +104,6 @@ def resolve_rule(
 
 def _total(work: Work, unit: str, survivors: Survivors) -> int:
     """Return the documents, tokens or bytes of a set."""
-    if unit == "tokens":
-        measure(work, survivors, tokens_column(work))
     return sum(
         int(_weights(work, unit, s, np.flatnonzero(survivors.mask(s)).astype(np.int64)).sum()) for s in survivors.shards
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ..features.base import Feature
 from ..features.tokens import Tokens
@@ -12,10 +12,23 @@ from ..storage.lake import Lake
 from .config import Config
 from .engine import Threads
 from .progress import Reporter
-from .runs import RunLog
+from .runs import RunLog, Stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Execute(Protocol):
+    """Run one stage under a name: here and now, or as a task of a scheduler."""
+
+    def __call__(self, name: str, function: Callable[[], Result]) -> Result:
+        """Return what the stage returns."""
+        ...
+
+
+def directly(name: str, function: Callable[[], Result]) -> Result:
+    """Run a stage here and now."""
+    return function()
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,19 @@ class Work:
     engine: Threads
     log: RunLog
     reporter: Reporter = field(default_factory=Reporter)
+    execute: Execute = directly
+
+    def stage(self, name: str, body: Callable[[Stage], Result]) -> Result:
+        """Run one stage: timed, recorded, and retried as a whole where `execute` does that.
+
+        The body counts in the stage what it computed and reused. It starts no other stage.
+        """
+
+        def recorded() -> Result:
+            with self.log.stage(name) as stage:
+                return body(stage)
+
+        return self.execute(name, recorded)
 
     def map(self, name: str, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
         """Map in the order of the items, with progress."""

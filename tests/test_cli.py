@@ -175,6 +175,18 @@ with temporary_server(), get_client(sync_client=True) as client:
     command = [sys.executable, "-c", code, "run", "small", "-q", "-c", str(config)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stderr.startswith("Completed ") and "documents" in ended.stderr
-    for task in ("ingest web", "filter clean", "dedup twins", "select like_code", "export"):
+    for task in (
+        "ingest web",
+        "ingest targets/code",
+        "feature tokens",
+        "feature stats",
+        "filter clean",
+        "dedup twins",
+        "summarise like_code",
+        "fit like_code",
+        "score like_code",
+        "cut like_code",
+        "export parquet",
+    ):
         assert f"'{task}'" in ended.stderr
     assert "done" in ended.stdout

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import reference_data
-from tamis.features.ngrams import NGrams, id_offset, words_of
+from tamis.features.ngrams import NGrams
 from tamis.features.unicode_tables import ALPHA, DIGIT, KIND, MARK, WORD, unicode_tables
 from tamis.storage.errors import ConfigError
 
@@ -128,18 +128,6 @@ def test_ids_are_as_narrow_as_the_buckets_allow(hash, buckets, type_):
     feature = NGrams(1, buckets, hash)
     assert feature.compute(batch_of(["a b"])).schema == feature.columns
     assert feature.columns.field("ids").type.value_type == type_
-
-
-@given(st.integers(0, 40), st.integers(1, 16))
-def test_words_and_ids_convert(n_words, n):
-    n_ids = sum(min(word + 1, n) for word in range(n_words))
-    assert id_offset(n_words, n) == n_ids
-    assert words_of(n_ids, n) == n_words
-
-
-def test_words_and_ids_convert_in_arrays():
-    words = np.arange(50)
-    assert np.array_equal(words_of(id_offset(words, 3), 3), words)
 
 
 def test_buckets_are_hit_evenly():
