@@ -40,6 +40,7 @@ MADE = {
 
 #: Feature: its version, and the digest of its numbers for the documents above. New numbers need a new version.
 PINNED = {
+    "compression": (1, "38b9a34072ff9967"),
     "external": (1, "2c6f3c94ecb1d9db"),
     "ngrams": (1, "6663750583e4a14f"),
     "text_stats": (1, "dd59bec9c91b0c81"),
