@@ -52,6 +52,7 @@ def selector_recipe(selector: Selector) -> dict[str, Any]:
         "version": selector.version,
         "parameters": asdict(selector),
         "needs": [feature_key(f) for f in selector.needs],
+        **({"identity": identity} if (identity := selector.identity()) else {}),
     }
 
 

@@ -64,6 +64,10 @@ class Selector(ABC):
         """Features that the batches carry, as columns `<feature name>.<column>`."""
         return ()
 
+    def identity(self) -> dict[str, Any]:
+        """Return what the scores depend on beside version, parameters and features: versions of libraries."""
+        return {}
+
     def summarise(self, batch: pa.RecordBatch) -> Any:
         """Return what this selector learns from some rows of the pool (`summary_type`)."""
         return None

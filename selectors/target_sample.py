@@ -1,0 +1,38 @@
+"""A keyed sample of a target's documents that has their lengths: one document from each of as many strata of length."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from .base import Target
+from .keyed import uniform
+
+
+def target_documents(targets: Sequence[Target]) -> list[tuple[int, bytes]]:
+    """Return key and text (UTF-8) of every document that has text, in the order of the keys."""
+    found = []
+    for target in targets:
+        for batch in target.batches():
+            keys, texts = batch.column("doc_key").to_pylist(), batch.column("text").to_pylist()
+            found += [(key, text.encode()) for key, text in zip(keys, texts, strict=True) if text]
+    return sorted(found)
+
+
+def stratified(sizes: Sequence[int], doc_keys: Sequence[int], n: int, key: int) -> npt.NDArray[np.int64]:
+    """Return the places of n documents, ascending: the one of the smallest keyed number of each of n strata of size."""
+    keys = np.asarray(doc_keys, np.uint64)
+    if n >= len(keys):
+        return np.arange(len(keys), dtype=np.int64)
+    order = np.lexsort((keys, np.asarray(sizes)))
+    borders = np.arange(n + 1) * len(order) // n
+    numbers = uniform(keys, key)[order]
+    taken = [low + int(np.argmin(numbers[low:high])) for low, high in pairwise(borders.tolist())]
+    places: npt.NDArray[np.int64] = np.sort(order[taken]).astype(np.int64)
+    return places
+
+
+def count_to_hold(sizes: Sequence[int], n_bytes: int, at_least: int) -> int:
+    """Return how many documents of the mean size hold so many bytes, and at least so many."""
+    return max(at_least, round(n_bytes * len(sizes) / max(1, sum(sizes))))
