@@ -174,22 +174,53 @@ class SelectStep(Strict):
         return dict.fromkeys(value) if isinstance(value, list) else value
 
 
+class SharedWords(Strict):
+    """By how many words a document repeats an evaluation document, and what becomes of it."""
+
+    words: int = Field(13, ge=1, le=1000, description="so many in a row, without case, punctuation and accents")
+    min_words: int = Field(
+        8, ge=1, le=1000, description="an evaluation document below `words` is matched whole from so many words on"
+    )
+    action: Literal["drop", "flag"] = Field(
+        "drop",
+        description="flag: keep the document, and say in its row of this step which evaluation document it repeats",
+    )
+
+
+class DecontaminateStep(Strict):
+    """Find the documents that repeat an evaluation document; the held-out part of a target counts too."""
+
+    name: Name
+    decontaminate: list[str] = Field(min_length=1, description="names of `targets`")
+    parameters: SharedWords = Field(SharedWords(), alias="with")
+
+    @field_validator("decontaminate", mode="before", json_schema_input_type=str | list[str])
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
 def step_kind(step: Any) -> str | None:
-    """Return which of filter, dedup and select a step has, None where not exactly one."""
+    """Return which of the kinds of steps a step is, None where not exactly one."""
     if not isinstance(step, dict):
         return next((kind for kind, model in STEP_KINDS.items() if isinstance(step, model)), None)
     given = [kind for kind in STEP_KINDS if kind in step]
     return given[0] if len(given) == 1 else None
 
 
-STEP_KINDS: dict[str, type[Strict]] = {"filter": FilterStep, "dedup": DedupStep, "select": SelectStep}
+STEP_KINDS: dict[str, type[Strict]] = {
+    "filter": FilterStep, "dedup": DedupStep, "select": SelectStep, "decontaminate": DecontaminateStep,
+}  # fmt: skip
 
 Step = Annotated[
-    Annotated[FilterStep, Tag("filter")] | Annotated[DedupStep, Tag("dedup")] | Annotated[SelectStep, Tag("select")],
+    Annotated[FilterStep, Tag("filter")]
+    | Annotated[DedupStep, Tag("dedup")]
+    | Annotated[SelectStep, Tag("select")]
+    | Annotated[DecontaminateStep, Tag("decontaminate")],
     Discriminator(
         step_kind,
         custom_error_type="step_kind",
-        custom_error_message="a step has a name and exactly one of `filter`, `dedup`, `select`",
+        custom_error_message="a step has a name and exactly one of `filter`, `dedup`, `select`, `decontaminate`",
     ),
 ]
 

@@ -6,7 +6,7 @@ stage goes through `Work.stage`, and that is where Prefect makes a task of it.
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..features.base import Feature
 from ..storage.catalog import build_catalog
@@ -16,7 +16,8 @@ from ..storage.inputs import list_inputs
 from ..storage.plugins import nearest
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
-from .config import Config, Corpus, DedupStep, Files, FilterStep, FlowEntry, SelectStep
+from .config import Config, Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, SelectStep
+from .decontaminating import run_decontaminate
 from .deduplicating import run_dedup
 from .exporting import export
 from .filtering import run_filter, step_rules
@@ -32,6 +33,13 @@ MET_FROM = 0.95
 """A budget counts as met from this share on: the first document that does not fit ends a cut."""
 
 
+class TargetParts(NamedTuple):
+    """A target set as a snapshot, and the documents of it that selectors may see."""
+
+    whole: Snapshot
+    visible: Survivors
+
+
 def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> FlowEntry:
     """Return the flow of that name, checked as far as that needs no work. Raises ConfigError."""
     config = loaded.config
@@ -42,6 +50,9 @@ def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> Fl
             step_rules(step, features)
         elif isinstance(step, DedupStep):
             make_selector("dedup", step.dedup, step.parameters)
+        elif isinstance(step, DecontaminateStep):
+            for target in step.decontaminate:
+                _known(f"step {step.name!r}: target", target, config.targets)
         else:
             _check_select(config, step)
     list_inputs(corpus.files, loaded.root)
@@ -69,7 +80,13 @@ def _known(what: str, name: str, entries: Mapping[str, T]) -> T:
 
 
 def _target_names(flow: FlowEntry) -> list[str]:
-    return list(dict.fromkeys(n for step in flow.steps if isinstance(step, SelectStep) for n in step.target))
+    decontaminated = (n for step in flow.steps if isinstance(step, DecontaminateStep) for n in step.decontaminate)
+    return list(dict.fromkeys([*_wanted_names(flow), *decontaminated]))
+
+
+def _wanted_names(flow: FlowEntry) -> list[str]:
+    """Return the targets that selectors see."""
+    return [n for step in flow.steps if isinstance(step, SelectStep) for n in step.target]
 
 
 def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
@@ -111,6 +128,7 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     snapshot = ingest_corpus(work, flow.corpus, entry)
     build_catalog(work.lake)  # the documents can be asked for while the steps run
     targets = {target: _target(work, target) for target in _target_names(flow)}
+    _refuse_invisible({target: targets[target] for target in _wanted_names(flow)})
     corpus = survivors = Survivors.of(snapshot)
     record.tokenizer, record.tokens_key = work.config.tokenizer, tokens_column(work).key
     measure(work, corpus, tokens_column(work))
@@ -136,8 +154,8 @@ def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
     return snapshot
 
 
-def _target(work: Work, name: str) -> Survivors:
-    """Ingest a target set and return the part that selectors may see."""
+def _target(work: Work, name: str) -> TargetParts:
+    """Ingest a target set."""
     entry = work.config.targets[name]
     snapshot = ingest(work, target_corpus(name), entry)
     if snapshot.counts["quarantined"]:
@@ -146,27 +164,33 @@ def _target(work: Work, name: str) -> Survivors:
     work.log.record.targets[name] = {
         "snapshot": snapshot.key, "documents": snapshot.counts["documents"], "visible": visible.n_documents,
     }  # fmt: skip
-    if visible.n_documents == 0:
-        raise ConfigError(
-            f"target {name!r} has no document that a selector may see; give it files, or a smaller `holdout`"
-        )
-    return visible
+    return TargetParts(snapshot, visible)
+
+
+def _refuse_invisible(targets: Mapping[str, TargetParts]) -> None:
+    for name, target in targets.items():
+        if target.visible.n_documents == 0:
+            raise ConfigError(
+                f"target {name!r} has no document that a selector may see; give it files, or a smaller `holdout`"
+            )
 
 
 def _run_step(
-    work: Work, step: Any, survivors: Survivors, corpus: Survivors, targets: dict[str, Survivors]
+    work: Work, step: Any, survivors: Survivors, corpus: Survivors, targets: dict[str, TargetParts]
 ) -> dict[str, Any]:
     if isinstance(step, FilterStep):
         return run_filter(work, step, survivors)
     if isinstance(step, DedupStep):
         return run_dedup(work, step, survivors)
-    return run_select(work, step, survivors, corpus, targets)
+    if isinstance(step, DecontaminateStep):
+        return run_decontaminate(work, step, survivors, {n: targets[n].whole for n in step.decontaminate})
+    return run_select(work, step, survivors, corpus, {name: parts.visible for name, parts in targets.items()})
 
 
 def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a run's record keeps of a step."""
     kept = ("kind", "selection", "entered", "kept", "bytes_kept", "tokens_entered", "tokens_kept", "reasons",
-            "selector", "budget", "cuts", "shortfall", "health")  # fmt: skip
+            "selector", "budget", "cuts", "shortfall", "health", "action", "unprotected")  # fmt: skip
     return {"name": step.name, **{k: manifest[k] for k in kept if k in manifest}}
 
 

@@ -56,9 +56,7 @@ def _print_record(record: RunRecord) -> None:
         parts = " + ".join(f"{c[kind]:,} {kind}" for kind in ("documents", "quarantined", "excluded"))
         _line(f"{record.corpus:9} {parts} = {c['records']:,} records in {c['files']:,} files")
     if record.steps:
-        rows = [
-            [s["name"], _kind(s), s["entered"], s["kept"], s["tokens_kept"], _why(s["reasons"])] for s in record.steps
-        ]
+        rows = [[s["name"], _kind(s), s["entered"], s["kept"], s["tokens_kept"], _why(s)] for s in record.steps]
         _table(["step", "kind", "entered", "kept", "tokens kept", "dropped"], rows)
         for step in record.steps:
             for name, value in (step.get("health") or {}).items():
@@ -71,8 +69,9 @@ def _kind(step: dict[str, Any]) -> str:
     return str(step.get("selector") or step["kind"])
 
 
-def _why(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+def _why(step: dict[str, Any]) -> str:
+    kept = "kept but flagged: " if step.get("action") == "flag" and step["reasons"] else ""
+    return kept + ", ".join(f"{n:,} {reason}" for reason, n in step["reasons"].items())
 
 
 def print_status(lake: Lake, wanted: str | None, as_json: bool) -> None:

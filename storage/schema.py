@@ -71,8 +71,8 @@ SELECTION = pa.schema(
         pa.field("score", pa.float64()),
         pa.field("rank", pa.int64()),  # counted from 1 in the order of the cut, within its group
         pa.field("kept", pa.bool_(), nullable=False),
-        pa.field("reason", pa.string()),  # why it was dropped; null where kept
-        pa.field("ref", pa.string()),  # the document that stands for it
+        pa.field("reason", pa.string()),  # why it was dropped, or flagged by a step that keeps it; else null
+        pa.field("ref", pa.string()),  # the document that stands for it, or the evaluation document that it repeats
         pa.field("step", pa.string(), nullable=False),
         pa.field("multiplicity", pa.int32(), nullable=False),
     ]
