@@ -65,7 +65,7 @@ def _decontaminate(
 
     def search(item: tuple[Shard, int]) -> tuple[Any, Any]:
         batch = reader.read(item)
-        return batch.column("row").to_numpy(), evaluations.runs.best(batch.column("text"))[0]
+        return batch.column("row").to_numpy(), evaluations.runs.best(batch.column("text"))
 
     results = work.map(f"decontaminate {step.name}", search, reader.items())
     stage.computed = 0

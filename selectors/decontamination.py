@@ -65,15 +65,16 @@ class EvaluationRuns:
         """Number of different runs."""
         return len(self.table.first)
 
-    def best(self, text: pa.Array) -> tuple[Numbers, Numbers]:
-        """Return for each text the evaluation document that it shares most runs with, and how many; -1 and 0: none.
+    def best(self, text: pa.Array) -> Numbers:
+        """Return for each text the evaluation document that it shares most runs with, -1 for none.
 
-        Of equals the first in the evaluation set counts, so the answer depends on the text and the set alone.
+        Of equals it is the first in the evaluation set, so the answer depends on the text and the set alone. Runs that
+        more than 64 evaluation documents have are not counted; of a text without others it is their first document.
         """
-        best, shared = np.full(len(text), -1, np.int32), np.zeros(len(text), np.int32)
-        hit_doc, hit_run = self._hits(text)
-        best_of(hit_doc, hit_run, self.member_from, self.members, np.zeros(len(self.n_words), np.int32), best, shared)
-        return best, shared
+        best = np.full(len(text), -1, np.int32)
+        counts = np.zeros(len(self.n_words), np.int32)
+        best_of(*self._hits(text), self.member_from, self.members, counts, best)
+        return best
 
     def pairs(self, text: pa.Array) -> Pairs:
         """Return all evaluation documents that each text shares runs with."""

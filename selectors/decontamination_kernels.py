@@ -21,6 +21,8 @@ from ..features.word_kernels import ONE, SEED, absorb, decode, mix64
 
 BASE = np.uint64(0xD1342543DE82EF95)
 """Odd, so that a word counts wherever it stands in a run."""
+MOST_MEMBERS = 64
+"""A run that more evaluation documents have is a template, and says little about which of them a document repeats."""
 _6, _12, _63 = np.uint64(6), np.uint64(12), np.uint64(63)
 
 Hashes = npt.NDArray[np.uint64]
@@ -248,33 +250,37 @@ def pass_filter(
 
 @njit(nogil=True, cache=True)
 def best_of(
-    hit_doc: Numbers, hit_run: Numbers, member_from: Ints, members: Numbers, counts: Numbers, best: Numbers,
-    shared: Numbers,
-) -> None:  # fmt: skip
-    """Write for each document with hits the member with most of its runs, the first of equals, and their number.
+    hit_doc: Numbers, hit_run: Numbers, member_from: Ints, members: Numbers, counts: Numbers, best: Numbers
+) -> None:
+    """Write for each document with hits the member with most of its runs, the first of equals.
 
-    `counts` (one zero a member) is scratch.
+    Runs of more than MOST_MEMBERS members count only where a document has no others; `counts` (one zero a member) is
+    scratch.
     """
     begin = 0
     while begin < len(hit_doc):
         doc, end = hit_doc[begin], begin
         while end < len(hit_doc) and hit_doc[end] == doc:
             end += 1
-        best[doc], shared[doc] = _best(hit_run[begin:end], member_from, members, counts)
+        best[doc] = _best(hit_run[begin:end], member_from, members, counts)
+        if best[doc] < 0:
+            best[doc] = members[member_from[hit_run[begin:end]]].min()
         begin = end
 
 
 @njit(nogil=True, cache=True)
-def _best(runs: Numbers, member_from: Ints, members: Numbers, counts: Numbers) -> tuple[np.int32, np.int32]:
+def _best(runs: Numbers, member_from: Ints, members: Numbers, counts: Numbers) -> np.int32:
     for run in runs:
-        for i in range(member_from[run], member_from[run + 1]):
-            counts[members[i]] += 1
-    best, shared = np.int32(-1), np.int32(0)
+        if member_from[run + 1] - member_from[run] <= MOST_MEMBERS:
+            for i in range(member_from[run], member_from[run + 1]):
+                counts[members[i]] += 1
+    best, most = np.int32(-1), np.int32(0)
     for run in runs:
-        for i in range(member_from[run], member_from[run + 1]):
-            member = members[i]
-            count = counts[member]
-            counts[member] = 0
-            if count > shared or (count == shared and member < best):
-                best, shared = member, count
-    return best, shared
+        if member_from[run + 1] - member_from[run] <= MOST_MEMBERS:
+            for i in range(member_from[run], member_from[run + 1]):
+                member = members[i]
+                count = counts[member]
+                counts[member] = 0
+                if count > most or (count == most and member < best):
+                    best, most = member, count
+    return best

@@ -53,19 +53,15 @@ def words_of(text):
 
 
 def folded(character):
+    """Return what a code point counts as: a letter, a space between words, or nothing."""
     if not re.match(r"\w", character):
         return "" if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") else " "
-    base = "".join(filter(re.compile(r"[^\W]").match, unicodedata.normalize("NFKD", character)))
-    marks_only = all(unicodedata.category(c)[0] == "M" for c in unicodedata.normalize("NFKD", character))
-    if marks_only:
+    base = [c for c in unicodedata.normalize("NFKD", character) if not unicodedata.category(c).startswith("M")]
+    if not base:
         return ""
-    plain = base if len(base) == len(re.sub(r"[^\w]", "", base)) == 1 == _n_letters(character) else character
-    upper = plain.upper() if len(plain.upper()) == 1 else plain
-    return upper.lower() if len(upper.lower()) == 1 else plain
-
-
-def _n_letters(character):
-    return sum(unicodedata.category(c)[0] != "M" for c in unicodedata.normalize("NFKD", character))
+    letter = base[0] if len(base) == 1 and re.match(r"\w", base[0]) else character
+    upper = letter.upper() if len(letter.upper()) == 1 else letter
+    return upper.lower() if len(upper.lower()) == 1 else letter
 
 
 def runs_of(text, words, least):
@@ -100,11 +96,11 @@ def test_the_kernels_find_what_sets_of_tuples_find(pool, evaluation, words, leas
     runs = evaluation_runs(column(evaluation), words, least)
     expected = reference_pairs(pool, evaluation, words, least)
     assert pairs_of(runs, pool) == expected
-    best, shared = runs.best(column(pool))
+    best = runs.best(column(pool))
     for i in range(len(pool)):
         mine = {j: n for (doc, j), n in expected.items() if doc == i}
         named = min(mine, key=lambda j: (-mine[j], j), default=-1)
-        assert (best[i], shared[i]) == (named, mine.get(named, 0))
+        assert best[i] == named
     assert runs.protected.tolist() == [bool(runs_of(text, words, least)) for text in evaluation]
     assert runs.n_words.tolist() == [len(words_of(text)) for text in evaluation]
 
@@ -115,7 +111,7 @@ def test_a_text_is_judged_alone(pool, data):
     stop = data.draw(st.integers(0, len(pool)))
     start = data.draw(st.integers(0, stop))
     part = column(["b a b", *pool]).slice(1 + start, stop - start)
-    assert runs.best(part)[0].tolist() == runs.best(column(pool))[0].tolist()[start:stop]
+    assert runs.best(part).tolist() == runs.best(column(pool)).tolist()[start:stop]
 
 
 def test_every_code_point_counts_as_what_the_reference_says():
@@ -134,30 +130,36 @@ LEAK = "The Éclair's price rose, from 3 to 45; naïve Σίσυφος paid it tw
 @pytest.mark.parametrize("copy", [
     LEAK.upper(), LEAK.lower(), re.sub(r"[^\w\s']", "", LEAK), unicodedata.normalize("NFD", LEAK),
     LEAK.replace("e", "e\u00ad").replace("a", "\u200ba"), LEAK.replace(" ", "\n\n\t"), f"before {LEAK} and after",
-    unicodedata.normalize("NFKD", LEAK).encode("ascii", "replace").decode().replace("?", "").replace("W odek", "x"),
     "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in LEAK),
 ])  # fmt: skip
 def test_a_disguised_copy_is_found(copy):
-    expected = 0 if "odek" in copy.lower() and "ł" not in copy.lower() else len(words_of(LEAK)) - 13 + 1
-    runs = evaluation_runs(column([LEAK]))
-    assert runs.best(column([copy]))[1][0] == expected
+    assert evaluation_runs(column([LEAK])).best(column([copy])).tolist() == [0]
 
 
 def test_other_words_are_not_found():
     runs = evaluation_runs(column([" ".join(WORDS[:13]), " ".join(WORDS[20:29])]))
     texts = [WORDS[:12], WORDS[1:13], WORDS[12::-1], [*WORDS[:6], "x", *WORDS[6:13]], ["".join(WORDS[:13])],
              WORDS[20:28], WORDS[21:29], []]  # fmt: skip
-    assert runs.best(column([" ".join(text) for text in texts]))[0].tolist() == [-1] * len(texts)
-    assert runs.best(column([" ".join(WORDS[:13]), " ".join(WORDS[19:30])]))[0].tolist() == [0, 1]
+    assert runs.best(column([" ".join(text) for text in texts])).tolist() == [-1] * len(texts)
+    assert runs.best(column([" ".join(WORDS[:13]), " ".join(WORDS[19:30])])).tolist() == [0, 1]
 
 
 def test_a_hit_of_the_hash_alone_is_not_believed():
     text = " ".join(WORDS[100:140])
     runs = evaluation_runs(column([text]))
-    assert runs.best(column([text]))[1].tolist() == [28]
+    assert runs.best(column([text])).tolist() == [0]
     other = np.frombuffer(text.replace("w", "v").encode(), np.uint8)
     forged = replace(runs, table=runs.table._replace(data=other))
-    assert forged.best(column([text]))[1].tolist() == [0]
+    assert forged.best(column([text])).tolist() == [-1]
+
+
+def test_a_template_does_not_say_which_evaluation_document_it_is():
+    template = " ".join(WORDS[:30])
+    texts = [f"{template} {WORDS[i]} {WORDS[i + 100]}" for i in range(200)]
+    runs = evaluation_runs(column(texts))
+    pool = [f"{texts[150]} and more", f"{template} and more", "x " + " ".join(texts[7].split()[18:])]
+    assert runs.best(column(pool)).tolist() == [150, 0, 7]
+    assert pairs_of(runs, pool)[1, 199] == 18, "the list of pairs has them all"
 
 
 def test_more_hits_than_there_is_room_for(monkeypatch):
