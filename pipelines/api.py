@@ -53,7 +53,7 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """0 done; 3 done, with quarantined input or a budget not met."""
+        """0 done; 3 done, with quarantined input, a budget not met or evaluation documents not protected."""
         return 3 if self.record.warnings else 0
 
 

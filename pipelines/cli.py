@@ -1,7 +1,7 @@
 """The command line: `tamis run | ingest | status | list | sql | verify | catalog rebuild | schema`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
-3 done, with quarantined input or a budget not met · 130 interrupted.
+3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.
 """
 
 import json

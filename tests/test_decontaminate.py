@@ -300,7 +300,7 @@ def test_everything_may_be_dropped(tmp_path):
 
 def test_shards_workers_and_order_change_nothing(tmp_path):
     found, keys = [], []
-    for case, (workers, shard_bytes, files) in enumerate([(1, "128MB", 1), (3, 700, 4), (4, 300, 7)]):
+    for case, (workers, shard_bytes, files) in enumerate([(1, "128MB", 1), (3, 4000, 3), (4, 1500, 5)]):
         config = make_flow(tmp_path, names=[["exam", "quiz"], ["quiz", "exam"]][case % 2], files=files)
         lines = (tmp_path / "exam.jsonl").read_text().splitlines(keepends=True)
         random.Random(case).shuffle(lines)
