@@ -92,6 +92,7 @@ def pairs_of(runs, texts):
 @given(TEXTS, TEXTS, st.integers(1, 4), st.integers(1, 4))
 @example(["x a b c d y", "A, b;c"], ["a b c d", "a b c"], 4, 2)
 @example(["a b c"], ["a b c"], 4, 4)
+@example(["x fa b y", "f a b"], ["f(a, b)"], 2, 1)
 def test_the_kernels_find_what_sets_of_tuples_find(pool, evaluation, words, least):
     runs = evaluation_runs(column(evaluation), words, least)
     expected = reference_pairs(pool, evaluation, words, least)
@@ -154,12 +155,14 @@ def test_a_hit_of_the_hash_alone_is_not_believed():
 
 
 def test_a_template_does_not_say_which_evaluation_document_it_is():
-    template = " ".join(WORDS[:30])
-    texts = [f"{template} {WORDS[i]} {WORDS[i + 100]}" for i in range(200)]
+    template, other = " ".join(WORDS[:30]), " ".join(WORDS[300:315])
+    texts = [*(f"{template} {WORDS[i]} {WORDS[i + 100]}" for i in range(100)), other]
     runs = evaluation_runs(column(texts))
-    pool = [f"{texts[150]} and more", f"{template} and more", "x " + " ".join(texts[7].split()[18:])]
-    assert runs.best(column(pool)).tolist() == [150, 0, 7]
-    assert pairs_of(runs, pool)[1, 199] == 18, "the list of pairs has them all"
+    pool = [f"{texts[70]} and more", f"{template} and more", f"{template} and {other}"]
+    assert runs.best(column(pool)).tolist() == [70, 0, 100], "most of the last one's runs are the template's"
+    assert pairs_of(runs, pool) == {(0, i): 18 for i in range(100)} | {(0, 70): 20} | {
+        (n, i): 18 for n in (1, 2) for i in range(100)
+    } | {(2, 100): 3}  # fmt: skip
 
 
 def test_more_hits_than_there_is_room_for(monkeypatch):
@@ -332,6 +335,21 @@ def test_another_parameter_is_another_step(tmp_path, change):
     tamis.run(config, "small")
     other = tamis.run(config, "small", overrides=[f"flows.small.steps.no_leaks.with.{change}"])
     assert stages(other)["decontaminate no_leaks"] == (1, 0)
+
+
+def test_another_set_of_documents_is_another_step(tmp_path):
+    config = make_flow(tmp_path)
+    tree = yaml.safe_load(config.read_text())
+    tree["features"] = {"stats": {"use": "text_stats"}}
+    tree["flows"]["small"]["steps"].insert(0, {"name": "some", "filter": {"long": "stats.n_words > 0"}})
+    config.write_text(yaml.safe_dump(tree))
+    entered = [
+        tamis.run(config, "small", overrides=[f"flows.small.steps.some.filter.long=stats.n_words > {n}"]).steps[1][
+            "entered"
+        ]
+        for n in (0, 40)
+    ]
+    assert entered == [90, 30]
 
 
 def test_a_changed_evaluation_file_is_noticed(tmp_path):
