@@ -18,6 +18,7 @@ from reference import reference_data
 from small_flow import stages, write_jsonl
 from tamis.features.folding import BREAK, SKIP, fold_table
 from tamis.features.unicode_tables import KIND, WORD, unicode_tables
+from tamis.pipelines.config import SharedWords
 from tamis.selectors import decontamination
 from tamis.selectors.decontamination import evaluation_runs
 from tamis.storage.errors import ConfigError
@@ -163,6 +164,11 @@ def test_a_template_does_not_say_which_evaluation_document_it_is():
     assert pairs_of(runs, pool) == {(0, i): 18 for i in range(100)} | {(0, 70): 20} | {
         (n, i): 18 for n in (1, 2) for i in range(100)
     } | {(2, 100): 3}  # fmt: skip
+
+
+def test_the_defaults_of_the_configuration_are_those_of_the_method():
+    entry = SharedWords()
+    assert (entry.words, entry.min_words) == (decontamination.WORDS, decontamination.MIN_WORDS) == (13, 8)
 
 
 def test_more_hits_than_there_is_room_for(monkeypatch):
