@@ -1,17 +1,18 @@
 r"""What a document's lines and paragraphs add up to, as integers, for the rules of Gopher, C4 and FineWeb.
 
-A line is what stands between two "\n". Lines and paragraphs are compared by 64-bit hashes of all their code points.
+A line is what stands between two "\n". Lines are compared by 64-bit hashes of all their bytes, paragraphs by hashes of
+their lines'. What few documents have (phrases, repeats) is only sought where a first look at the bytes allows it.
 """
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .phrase_kernels import JAVASCRIPT, LOREM_IPSUM, POLICY, find_phrases
+from .phrase_kernels import JAVASCRIPT, LOREM_IPSUM, POLICY, find_phrases, may_hold_phrases
 from .repeat_kernels import first_alike, slots_for
 from .text_buffers import Bytes, Offsets
 from .unicode_tables import KIND, TERMINAL
-from .word_kernels import ONE, SEED, absorb, decode, mix64
+from .word_kernels import ONE, SEED, absorb, decode, join, mix64
 
 SHORT_LINE_CHARS = 30
 LONG_RUN_CHARS = 1000
@@ -54,7 +55,8 @@ LINE_COUNTS = (
     _N_DUP_PARAGRAPH_CHARS,
 ) = range(len(LINE_COUNTS))
 
-_2, _3 = np.uint64(2), np.uint64(3)
+_2, _3, _8, _32 = np.uint64(2), np.uint64(3), np.uint64(8), np.uint64(32)
+_ZERO = np.uint64(0)
 
 
 @njit(nogil=True, cache=True)
@@ -67,13 +69,14 @@ def count_lines(
 ) -> None:
     """Write one row a document, zeros before, in the order of `LINE_COUNTS`."""
     most = n_newlines.max() + 1 if len(n_newlines) else 0
-    keys = np.empty(most, np.uint64)
+    keys, starts = np.empty(most, np.uint64), np.empty(most + 1, np.uint64)
     slots = np.empty(slots_for(most), np.int32)
     for doc in range(len(offsets) - 1):
         used = slots[: slots_for(n_newlines[doc] + 1)]
         start, end = np.uint64(offsets[doc]), np.uint64(offsets[doc + 1])
-        text_start, text_end = _count_lines(data, start, end, classes, keys, used, counts[doc])
-        _count_paragraphs(data, text_start, text_end, keys, used, counts[doc])
+        _count_lines(data, start, end, classes, keys, starts, used, counts[doc])
+        start, end = _trim(data, start, end, classes)
+        _count_paragraphs(data, start, end, keys, starts, used, counts[doc])
 
 
 @njit(nogil=True, cache=True)
@@ -83,64 +86,91 @@ def _count_lines(
     end: np.uint64,
     classes: npt.NDArray[np.uint8],
     keys: npt.NDArray[np.uint64],
+    starts: npt.NDArray[np.uint64],
     slots: npt.NDArray[np.int32],
     row: npt.NDArray[np.int64],
-) -> tuple[np.uint64, np.uint64]:
-    """Count lines, and return where the text without white space at its ends begins and stops."""
+) -> None:
+    """Count lines; leave in `keys` their hashes and in `starts` where they begin, and behind the last one's newline."""
     slots[:] = 0
-    text_start, text_end = end, end
+    search = may_hold_phrases(data[i:end])
     n = 0
     while i < end:
-        start = i
-        i, n_chars, n_runs, longest_run, first, stop, last, keys[n] = _scan_line(data, start, end, classes)
-        row[_N_LINES] += 1
+        starts[n] = i
+        i, n_chars, n_runs, longest_run = _scan_line(data, i, end, classes)
+        keys[n] = _hash_bytes(data, starts[n], i)
         if n_runs:
-            text_start = text_start if n else first
-            text_end = stop
+            row[_N_TEXT_LINES] += 1
             row[_MAX_RUN_LENGTH] = max(row[_MAX_RUN_LENGTH], longest_run)
             row[_N_SHORT_LINES] += n_chars <= SHORT_LINE_CHARS
-            row[_N_TERMINAL_PUNCT_LINES] += (classes[last] & TERMINAL) != 0
-            phrases = find_phrases(data, first, stop)
+            row[_N_TERMINAL_PUNCT_LINES] += (classes[decode(data, _before(data, i))[0]] & TERMINAL) != 0
+            first, stop = _trim(data, starts[n], i, classes)
+            phrases = find_phrases(data, first, stop) if search and may_hold_phrases(data[first:stop]) else 0
             usable = n_runs >= 3 and longest_run <= LONG_RUN_CHARS and not phrases & (JAVASCRIPT | POLICY)
             _count_marks(data, first, stop, usable, row)
             _count_phrases(phrases, row)
             if first_alike(keys, n, slots) != n:
                 row[_N_DUP_LINES] += 1
                 row[_N_DUP_LINE_CHARS] += n_chars
-            n += 1
+        n += 1
         i += ONE
-    row[_N_TEXT_LINES] = n
-    return text_start, text_end
+    row[_N_LINES] = n
+    starts[n] = i
 
 
 @njit(nogil=True, cache=True)
 def _scan_line(
-    data: Bytes, start: np.uint64, end: np.uint64, classes: npt.NDArray[np.uint8]
-) -> tuple[np.uint64, int, int, int, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Read to the next newline.
-
-    Returns its place; the code points before it; the runs without white space, and the longest; where the first of them
-    begins and the last stops; the last code point; and the hash of all.
-    """
+    data: Bytes, i: np.uint64, end: np.uint64, classes: npt.NDArray[np.uint8]
+) -> tuple[np.uint64, int, int, int]:
+    """Read to the next newline: its place, the code points before it, the runs without white space, and the longest."""
     n_chars, n_runs, run, longest_run = 0, 0, 0, 0
-    i = first = stop = start
-    code = np.uint64(0)
-    state = SEED
     while i < end and data[i] != 0x0A:
-        place = i
         code, i = decode(data, i)
-        state = absorb(state, code)
+        shows = (classes[code] & KIND) != 0
         n_chars += 1
+        n_runs += shows & (run == 0)
+        run = (run + 1) * shows
+        longest_run = max(longest_run, run)
+    return i, n_chars, n_runs, longest_run
+
+
+@njit(nogil=True, cache=True)
+def _hash_bytes(data: Bytes, i: np.uint64, end: np.uint64) -> np.uint64:
+    """Return a hash of the bytes, eight at a time; each step can be undone, so none loses what was before it."""
+    state = SEED ^ (end - i)
+    while end - i >= _8:
+        word = _ZERO
+        for place in range(8):  # one instruction
+            word |= np.uint64(data[i + np.uint64(place)]) << np.uint64(8 * place)
+        state = absorb(state, word)
+        state ^= state >> _32
+        i += _8
+    word = _ZERO
+    while i < end:
+        word = word << _8 | np.uint64(data[i])
+        i += ONE
+    return mix64(absorb(state, word))
+
+
+@njit(nogil=True, cache=True)
+def _trim(data: Bytes, start: np.uint64, end: np.uint64, classes: npt.NDArray[np.uint8]) -> tuple[np.uint64, np.uint64]:
+    """Return where the text without white space at its ends begins and stops."""
+    while start < end:
+        code, after = decode(data, start)
         if classes[code] & KIND:
-            if run == 0:
-                first = first if n_runs else place
-                n_runs += 1
-            run += 1
-            longest_run = max(longest_run, run)
-            stop = i
-        else:
-            run = 0
-    return i, n_chars, n_runs, longest_run, first, stop, code, mix64(state)
+            break
+        start = after
+    while start < end and not classes[decode(data, _before(data, end))[0]] & KIND:
+        end = _before(data, end)
+    return start, end
+
+
+@njit(nogil=True, cache=True)
+def _before(data: Bytes, i: np.uint64) -> np.uint64:
+    """Return the place of the code point before the one here."""
+    i -= ONE
+    while data[i] & 0xC0 == 0x80:
+        i -= ONE
+    return i
 
 
 @njit(nogil=True, cache=True)
@@ -174,25 +204,37 @@ def _count_phrases(phrases: int, row: npt.NDArray[np.int64]) -> None:
 @njit(nogil=True, cache=True)
 def _count_paragraphs(
     data: Bytes,
-    i: np.uint64,
+    start: np.uint64,
     end: np.uint64,
     keys: npt.NDArray[np.uint64],
+    starts: npt.NDArray[np.uint64],
     slots: npt.NDArray[np.int32],
     row: npt.NDArray[np.int64],
 ) -> None:
-    """Count what two or more newlines part. The text ends with a character that shows, so no paragraph is empty."""
+    """Count what empty lines part, in the text without white space at its ends, and write over `keys`."""
     slots[:] = 0
-    n, n_chars, state = 0, 0, SEED
-    while i < end:
-        state = absorb(state, data[i])
-        n_chars += (data[i] & 0xC0) != 0x80
-        i += ONE
-        if i == end or (data[i] == 0x0A and data[i + ONE] == 0x0A):
-            keys[n] = mix64(state)
+    n, line, begin, state = 0, 0, start, SEED
+    while start < end and starts[line + 1] <= start:
+        line += 1
+    while starts[line] < end and start < end:
+        first, stop = max(starts[line], start), min(starts[line + 1] - ONE, end)
+        whole = first == starts[line] and stop == starts[line + 1] - ONE
+        state = join(state, keys[line] if whole else _hash_bytes(data, first, stop))
+        line += 1
+        if starts[line] >= end or starts[line + 1] - starts[line] == ONE:
+            keys[n] = state
             if first_alike(keys, n, slots) != n:
                 row[_N_DUP_PARAGRAPHS] += 1
-                row[_N_DUP_PARAGRAPH_CHARS] += n_chars
-            n, n_chars, state = n + 1, 0, SEED
-            while i < end and data[i] == 0x0A:
-                i += ONE
+                row[_N_DUP_PARAGRAPH_CHARS] += _count_chars(data[begin:stop])
+            while starts[line] < end and starts[line + 1] - starts[line] == ONE:
+                line += 1
+            n, begin, state = n + 1, starts[line], SEED
     row[_N_PARAGRAPHS] = n
+
+
+@njit(nogil=True, cache=True)
+def _count_chars(text: Bytes) -> int:
+    n = 0
+    for byte in text:
+        n += (byte & 0xC0) != 0x80
+    return n

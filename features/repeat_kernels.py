@@ -1,17 +1,19 @@
 """How much of a document repeats itself: the word n-grams of Gopher's repetition rules, as integers.
 
-Grams are compared by 64-bit hashes: two of a document's million differ and look alike once in 10^7 such documents. The
-tables are as large as the document needs, so a document of a few kilobytes stays in the first-level cache. A gram that
-holds a gram that comes once comes once itself, so each order looks only at what the order below found twice.
+Grams are compared by 64-bit hashes: two of a document's million differ and look alike once in 10^7 such documents. A
+gram that holds a gram that comes once comes once itself, so each order looks only at what the order below found twice.
+And of these only a third are looked up: a byte for each of the hash's last bits says first, without a branch, which
+grams come once for sure. The tables are as large as the document needs, so that of a few kilobytes stay in the first
+cache.
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .text_buffers import Bytes, Offsets
-from .unicode_tables import KIND
-from .word_kernels import ONE, SEED, absorb, decode, join, mix64
+from .word_kernels import ONE, join
 
 TOP_GRAMS = (2, 3, 4)
 DUPLICATE_GRAMS = (5, 6, 7, 8, 9, 10)
@@ -22,35 +24,40 @@ REPEAT_COUNTS = (
 """The columns that `count_repeats` writes."""
 
 _FIRST_TOP, _LAST_TOP, _LAST_DUPLICATE = TOP_GRAMS[0], TOP_GRAMS[-1], DUPLICATE_GRAMS[-1]
+_SKETCH_SLOTS = 4  # times the places of a table
+_32 = np.uint64(32)
+
+Scratch = tuple[npt.NDArray[Any], ...]
+"""Arrays that `count_repeats` writes over: grams, places, first, times, slots, sketch."""
 
 
 @njit(nogil=True, cache=True)
 def count_repeats(
-    offsets: Offsets,
-    data: Bytes,
-    classes: npt.NDArray[np.uint8],
-    n_tokens: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.uint64], ends: npt.NDArray[np.int64], scratch: Scratch, row: npt.NDArray[np.int64]
 ) -> None:
-    """Write one row a document, zeros before, in the order of `REPEAT_COUNTS`; `n_tokens` is `count_words`' answer."""
-    most = n_tokens.max() if len(n_tokens) else 0
-    tokens, grams, ends = np.empty(most, np.uint64), np.empty(most, np.uint64), np.zeros(most + 1, np.int64)
-    places, first, times = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
-    slots = np.empty(slots_for(most), np.int32)
-    for doc in range(len(offsets) - 1):
-        n_again = n = n_tokens[doc]
-        _hash_tokens(data, np.uint64(offsets[doc]), np.uint64(offsets[doc + 1]), classes, tokens, ends)
-        grams[:n] = tokens[:n]
-        places[:n] = np.arange(n)  # as if every word came twice: all grams of two are looked at
-        for order in range(_FIRST_TOP, min(n, _LAST_DUPLICATE) + 1):
-            n_grams = _lengthen(grams[:n_again], places, tokens[order - 1 :])
-            _find_alike(grams[:n_grams], slots[: slots_for(n_grams)], first, times)
-            if order <= _LAST_TOP:
-                chars = _top_chars(places[:n_grams], times, ends, order)
-            else:
-                chars = _duplicate_chars(places[:n_grams], first, times, ends, order)
-            counts[doc, order - _FIRST_TOP] = chars
-            n_again = _keep_repeated(grams[:n_grams], places, first, times)
+    """Write a document's row, in the order of `REPEAT_COUNTS`, from the hashes and the ends of its tokens."""
+    n_again = n = len(tokens)
+    grams, places, first, times, slots, sketch = scratch
+    grams[:n] = tokens
+    places[:n] = np.arange(n)  # as if every word came twice: all grams of two are looked at
+    for order in range(_FIRST_TOP, min(n, _LAST_DUPLICATE) + 1):
+        n_grams = _lengthen(grams[:n_again], places, tokens[order - 1 :])
+        n_grams = _drop_lonely(grams[:n_grams], places, sketch[: _SKETCH_SLOTS * slots_for(n_grams)])
+        _find_alike(grams[:n_grams], slots[: slots_for(n_grams)], first, times)
+        if order <= _LAST_TOP:
+            chars = _top_chars(places[:n_grams], times, ends, order)
+        else:
+            chars = _duplicate_chars(places[:n_grams], first, times, ends, order)
+        row[order - _FIRST_TOP] = chars
+        n_again = _keep_repeated(grams[:n_grams], places, first, times)
+
+
+@njit(nogil=True, cache=True)
+def scratch_for(n_tokens: int) -> Scratch:
+    """Return scratch for documents of up to so many tokens; what a document does not need is never touched."""
+    places, first, times = np.empty(n_tokens, np.int32), np.empty(n_tokens, np.int32), np.empty(n_tokens, np.int32)
+    slots = np.empty(slots_for(n_tokens), np.int32)
+    return np.empty(n_tokens, np.uint64), places, first, times, slots, np.empty(_SKETCH_SLOTS * len(slots), np.uint8)
 
 
 @njit(nogil=True, cache=True)
@@ -81,43 +88,30 @@ def first_alike(keys: npt.NDArray[np.uint64], j: int, slots: npt.NDArray[np.int3
 
 
 @njit(nogil=True, cache=True)
-def _hash_tokens(
-    data: Bytes,
-    i: np.uint64,
-    end: np.uint64,
-    classes: npt.NDArray[np.uint8],
-    tokens: npt.NDArray[np.uint64],
-    ends: npt.NDArray[np.int64],
-) -> None:
-    """Write each token's hash, and in `ends` (from place 1) the code points of all tokens so far."""
-    n, before, state, chars = 0, 0, SEED, 0
-    while i < end:
-        code, i = decode(data, i)
-        kind = classes[code] & KIND
-        if kind != before:
-            if before != 0:
-                tokens[n] = mix64(state)
-                n += 1
-                ends[n] = chars
-            before, state = kind, SEED
-        state = absorb(state, code)
-        chars += kind != 0
-    if before != 0:
-        tokens[n] = mix64(state)
-        ends[n + 1] = chars
+def _lengthen(grams: npt.NDArray[np.uint64], places: npt.NDArray[np.int32], next_tokens: npt.NDArray[np.uint64]) -> int:
+    """Lengthen the grams whose follower is in the list too, move them to the front, and return how many they are."""
+    n = np.uint64(0)
+    for j in range(len(grams) - 1):
+        place = places[j]
+        grams[n], places[n] = join(grams[j], next_tokens[place]), place
+        n += np.uint64(places[j + 1] == place + 1)
+    return int(n)
 
 
 @njit(nogil=True, cache=True)
-def _lengthen(grams: npt.NDArray[np.uint64], places: npt.NDArray[np.int32], next_tokens: npt.NDArray[np.uint64]) -> int:
-    """Lengthen the grams whose follower is in the list too, move them to the front, and return how many they are."""
-    n = 0
-    for j in range(len(grams) - 1):
-        place = places[j]
-        if places[j + 1] == place + 1:
-            grams[n] = join(grams[j], next_tokens[place])
-            places[n] = place
-            n += 1
-    return n
+def _drop_lonely(grams: npt.NDArray[np.uint64], places: npt.NDArray[np.int32], sketch: npt.NDArray[np.uint8]) -> int:
+    """Move the grams that may come more than once to the front, and return how many they are."""
+    mask = np.uint64(len(sketch) - 1)
+    sketch[:] = 0
+    for gram in grams:
+        slot = (gram >> _32) & mask
+        sketch[slot] = sketch[slot] << 1 | 1
+    n = np.uint64(0)
+    for j in range(len(grams)):
+        gram = grams[j]
+        grams[n], places[n] = gram, places[j]
+        n += np.uint64(sketch[(gram >> _32) & mask] > 1)
+    return int(n)
 
 
 @njit(nogil=True, cache=True)

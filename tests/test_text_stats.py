@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import reference_data
+from tamis.features.phrase_kernels import PHRASES
 from tamis.features.text_stats import TextStats
 from tamis.features.unicode_tables import TERMINAL, unicode_tables
 
@@ -178,6 +179,13 @@ def test_long_repeats():
 )
 def test_by_hand(text, column, value):
     assert rows_of([text])[0][column] == value
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_a_phrase_is_found_at_both_ends_of_a_line_and_in_any_case(phrase):
+    found = ("n_javascript_lines", "n_policy_lines", "has_lorem_ipsum")
+    texts = [phrase, phrase.upper(), f"see {phrase}\n", f"\n{phrase} is", f"{phrase[:-1]} {phrase[1:]}"]
+    assert [sum(row[name] for name in found) for row in rows_of(texts)] == [1, 1, 1, 1, 0]
 
 
 def test_no_documents():
