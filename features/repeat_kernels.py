@@ -35,12 +35,14 @@ Scratch = tuple[npt.NDArray[Any], ...]
 def count_repeats(
     tokens: npt.NDArray[np.uint64], ends: npt.NDArray[np.int64], scratch: Scratch, row: npt.NDArray[np.int64]
 ) -> None:
-    """Write a document's row, in the order of `REPEAT_COUNTS`, from the hashes and the ends of its tokens."""
+    """Write a document's row, zeros before, in the order of `REPEAT_COUNTS`, from its tokens' hashes and ends."""
     n_again = n = len(tokens)
     grams, places, first, times, slots, sketch = scratch
-    grams[:n] = tokens
-    places[:n] = np.arange(n)  # as if every word came twice: all grams of two are looked at
+    for j in range(n):
+        grams[j], places[j] = tokens[j], j  # as if every word came twice: all grams of two are looked at
     for order in range(_FIRST_TOP, min(n, _LAST_DUPLICATE) + 1):
+        if n_again == 0 and order > _LAST_TOP:
+            break
         n_grams = _lengthen(grams[:n_again], places, tokens[order - 1 :])
         n_grams = _drop_lonely(grams[:n_grams], places, sketch[: _SKETCH_SLOTS * slots_for(n_grams)])
         _find_alike(grams[:n_grams], slots[: slots_for(n_grams)], first, times)

@@ -45,6 +45,7 @@ COUNTS = (
 RATIOS = {
     "mean_word_length": ("n_word_chars", "n_words"),
     "alpha_word_share": ("n_alpha_words", "n_words"),
+    "alpha_token_share": ("n_alpha_words", "n_words_and_marks"),  # Gopher's 0.8 as datatrove reads it
     "symbol_word_ratio": ("n_hashes", "n_words"),
     "ellipsis_word_ratio": ("n_ellipses", "n_words"),
     "newline_word_ratio": ("n_newlines", "n_words"),
@@ -77,7 +78,7 @@ class TextStats(Feature):
     """Measure words, lines, paragraphs and repetition: the columns of `COUNTS`, `RATIOS` and `FLAGS`."""
 
     name: ClassVar[str] = "text_stats"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def columns(self) -> pa.Schema:
@@ -112,6 +113,7 @@ def _count(text: pa.Array) -> Counts:
     tables = zip(_KERNEL_COUNTS, (words, lines, repeats), strict=True)
     counts = {name: table[:, place] for names, table in tables for place, name in enumerate(names)}
     counts["n_bytes"] = np.diff(offsets)
+    counts["n_words_and_marks"] = counts["n_words"] + counts["n_marks"]
     counts["n_line_chars"] = counts["n_chars"] - counts["n_newlines"]
     return counts
 

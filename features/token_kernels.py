@@ -12,7 +12,9 @@ from .text_buffers import Bytes
 from .unicode_tables import KIND
 from .word_kernels import ONE, SEED, absorb, decode
 
-_ZERO = np.uint64(0)
+APART = 32
+"""Bit of a token in front of which is no other token, but white space or the document's end."""
+_APART, _ZERO = np.uint64(APART), np.uint64(0)
 
 
 @njit(nogil=True, cache=True)
@@ -27,7 +29,8 @@ def cut_tokens(
 ) -> int:
     """Write each token's hash, in `ends` (from place 1) the code points up to its end, and the bits of its characters.
 
-    Only code points of tokens count. Returns how many tokens there are; the arrays need room for one more.
+    Only code points of tokens count. Returns how many tokens there are; the arrays need room for one more, which is
+    APART: a bit of `kinds` beside those of the classes.
     """
     n, before, seen, state, chars = _ZERO, _ZERO, _ZERO, SEED, 0
     while i < end:
@@ -38,8 +41,10 @@ def cut_tokens(
         same = kind == before
         n += np.uint64((not same) & (before != _ZERO))
         state = absorb(state if same else SEED, code)
-        seen = (seen if same else _ZERO) | bits
+        seen = (seen if same else _ZERO if before else _APART) | bits
         chars += kind != _ZERO
         before = kind
     tokens[n], ends[n + ONE], kinds[n] = state, chars, seen
-    return int(n + np.uint64(before != _ZERO))
+    n += np.uint64(before != _ZERO)
+    kinds[n] = APART
+    return int(n)

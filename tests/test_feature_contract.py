@@ -43,7 +43,7 @@ PINNED = {
     "compression": (1, "38b9a34072ff9967"),
     "external": (1, "2c6f3c94ecb1d9db"),
     "ngrams": (1, "6663750583e4a14f"),
-    "text_stats": (1, "dd59bec9c91b0c81"),
+    "text_stats": (2, "9d1e2cffb68d6f32"),
     "tokens": (1, "ab4796a9de67815c"),
 }
 

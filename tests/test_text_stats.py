@@ -85,6 +85,11 @@ def kept_by_c4(line):
     )
 
 
+def n_marks(text):
+    """Marks of punctuation, each for itself, but for one alone between two word characters."""
+    return len(re.findall(r"[^\w\s]", text)) - len(re.findall(r"(?<=\w)[^\w\s](?=\w)", text))
+
+
 def word_stats(text):
     tokens = re.findall(r"\w+|[^\w\s]+", text)
     words = re.findall(r"\w+", text)
@@ -97,6 +102,7 @@ def word_stats(text):
         "max_run_length": max(map(len, text.split()), default=0),
         "mean_word_length": share(sum(map(len, words)), len(words)),
         "alpha_word_share": share(sum(any(map(str.isalpha, word)) for word in words), len(words)),
+        "alpha_token_share": share(sum(any(map(str.isalpha, word)) for word in words), len(words) + n_marks(text)),
         "symbol_word_ratio": share(text.count("#"), len(words)),
         "ellipsis_word_ratio": share(text.count("...") + text.count("…"), len(words)),
         "newline_word_ratio": share(text.count("\n"), len(words)),
@@ -167,6 +173,7 @@ def test_long_repeats():
     [
         ("the THE be, have_", "n_stop_words", 2),
         ("• a\n - b\nc", "bullet_line_share", 2 / 3),
+        ("Don't (3.14 well-known.)", "alpha_token_share", 4 / 9),
         ("wait... what… no", "ellipsis_word_ratio", 2 / 3),
         ("a\na\n\n a", "dup_line_share", 1 / 3),
         ("p\n\np\n\nq", "dup_paragraph_share", 1 / 3),
