@@ -20,6 +20,7 @@ from ..storage.errors import ConfigError, TamisError
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
 from ..storage.plugins import nearest
+from .compiling import compiling_announced
 from .engine import Threads
 from .flows import check_flow, curate, ingest_corpus, nothing_new
 from .loading import Loaded, load_config
@@ -110,7 +111,8 @@ def _recorded(work: Work, body: Callable[[], object]) -> Run:
     """Run the body, record how it ended, and publish the catalogue."""
     log = work.log
     try:
-        body()
+        with compiling_announced(work.reporter):
+            body()
     except KeyboardInterrupt:
         log.finish("interrupted", 128 + signal.SIGINT)
         raise
