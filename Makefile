@@ -1,12 +1,16 @@
 # The commands of the README and of CI. Everything runs in .venv, which is made once and again when its inputs change.
-# PYTHON=/path/to/python chooses the Python; PYTEST_ARGS are handed to pytest.
+# PYTHON=/path/to/python chooses the Python; PYTEST_ARGS are handed to pytest. DATA is the folder that benchmarks measure
+# on, BENCHMARKS chooses some of them: make bench DATA=/path BENCHMARKS="gopher memory"
 
 PYTHON ?=
 PYTEST_ARGS ?=
+DATA ?=
+# Every benchmark that takes DATA.
+BENCHMARKS ?= $(basename $(notdir $(shell grep -l 'add_argument."data"' tests/benchmarks/*.py)))
 READY := .venv/.installed
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types constraints clean
+.PHONY: demo test test-slow lint types bench constraints clean
 
 demo: $(READY)
 	@.venv/bin/tamis run demo
@@ -41,6 +45,18 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@.venv/bin/python $(PIP) install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# Each writes NAME.json and NAME.md into build/benchmarks; one that fails does not keep the others from running.
+bench:
+	@if [ ! -d "$(DATA)/pool" ]; then \
+	  echo "tamis: DATA is '$(DATA)', expected a folder with pool/, targets/ and labels.parquet: make bench DATA=/path" >&2; \
+	  exit 2; \
+	fi
+	@$(MAKE) --no-print-directory $(READY)
+	@failed=; for name in $(BENCHMARKS); do \
+	  echo "== $$name" >&2; .venv/bin/python tests/benchmarks/$$name.py "$(DATA)" || failed="$$failed $$name"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "tamis: these benchmarks failed:$$failed" >&2; exit 1; fi
 
 # On the oldest Python that is supported, which needs the most packages.
 constraints:

@@ -1,23 +1,22 @@
 """Peak memory of a flow over a pool, and over ten copies of it with new ids: does memory depend on the corpus?
 
-    python tests/benchmarks/memory.py POOL TARGET [--copies 10] [--out memory.json]
+    python tests/benchmarks/memory.py DATA [--target code_python] [--copies 10] [--no-prefect]
 
-POOL is a folder of raw files, TARGET a file of target documents. Both runs use the same two workers and default
+DATA has `pool/`, a folder of raw files, and `targets/NAME.dev.jsonl`. Both runs use the same two workers and default
 settings; the figure is the largest resident set of the process that runs the flow (`ru_maxrss` of the finished child).
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import yaml
 import zstandard
+from side_by_side import measure, report
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
 
@@ -43,8 +42,8 @@ def copy_pool(pool, folder, copies):
     return documents, n_bytes
 
 
-def measure(folder, target, prefect):
-    """Run the flow in a fresh lake; return peak memory in MB and seconds."""
+def run_flow(folder, target, prefect):
+    """Run the flow in a fresh lake; return what it took."""
     config = {
         "version": 1,
         "corpora": {"pool": {"files": ["raw/*"]}},
@@ -57,35 +56,27 @@ def measure(folder, target, prefect):
         }},
     }  # fmt: skip
     (folder / "flows.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "all", "-c", str(folder / "flows.yaml"), "-q"]
-    begin = time.monotonic()
-    process = subprocess.Popen([*command, "--prefect" if prefect else "--no-prefect"], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, process.returncode
-    return {"peak_mb": round(usage.ru_maxrss / 1024, 1), "seconds": round(time.monotonic() - begin, 1)}
+    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "all", "-c", folder / "flows.yaml", "-q"]
+    return measure([*command, "--prefect" if prefect else "--no-prefect"], stdout=subprocess.DEVNULL)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pool", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--target", default="code_python")
     parser.add_argument("--copies", type=int, default=10)
     parser.add_argument("--no-prefect", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("memory.json"))
     options = parser.parse_args()
-    found = {}
+    data, rows = options.data.resolve(), []
     with tempfile.TemporaryDirectory() as scratch:
         for copies in (1, options.copies):
             folder = Path(scratch) / str(copies)
             folder.mkdir()
-            documents, n_bytes = copy_pool(options.pool.resolve(), folder / "raw", copies)
-            found[str(copies)] = {"documents": documents, "mb_of_text": round(n_bytes / 1e6, 1),
-                                  **measure(folder, options.target.resolve(), not options.no_prefect)}  # fmt: skip
-            print(copies, found[str(copies)], flush=True)
-    found["ratio"] = round(found[str(options.copies)]["peak_mb"] / found["1"]["peak_mb"], 3)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print("ratio", found["ratio"])
+            documents, n_bytes = copy_pool(data / "pool", folder / "raw", copies)
+            used = run_flow(folder, data / "targets" / f"{options.target}.dev.jsonl", not options.no_prefect)
+            rows.append({"copies": copies, "documents": documents, "MB of text": n_bytes / 1e6,
+                         "peak MB": used.largest_mb, "wall s": used.wall_s, "CPU s": used.cpu_s})  # fmt: skip
+    report("memory", rows, ratio=rows[1]["peak MB"] / rows[0]["peak MB"])
 
 
 if __name__ == "__main__":

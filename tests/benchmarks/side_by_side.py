@@ -30,6 +30,8 @@ class Usage:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    largest_mb: float
+    """The largest resident set of one process of it."""
 
 
 def measure(command, **options):
@@ -46,7 +48,8 @@ def measure(command, **options):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss / 1024))
+    largest = usage.ru_maxrss / 1024
+    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak[0], largest), largest)
 
 
 def alternate(commands, rounds, **options):
