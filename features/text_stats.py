@@ -5,7 +5,10 @@ their published thresholds can be used, with these differences, made for one rul
 
 - Words. datatrove asks spaCy. Here tokens are the matches of `\w+|[^\w\s]+`, and words those of `\w+`: every share and
   ratio "of words" divides by the words, without punctuation. The repetition n-grams run over all tokens, as they do
-  there, but two grams are alike where their tokens are, not where these joined are.
+  there, but two grams are alike where their tokens are, not where these joined are. For Gopher's share of words with a
+  letter datatrove counts punctuation marks as words too: `alpha_token_share` does, each mark for itself, but for one
+  alone between two words ("don't", "3.14"). So the verdicts of Gopher's quality rules, which stand in flows.yaml as the
+  flow `gopher`, are datatrove's for 98.5% of 80,443 English documents; with `alpha_word_share` they are for 79%.
 - Lines end at "\n" alone, not at the other marks of `str.splitlines`. Repeats are sought among lines with text.
 - C4's phrases are found in any case of ASCII letters. Citation marks as in "[1]" are not taken out first.
 
