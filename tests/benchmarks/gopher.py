@@ -28,7 +28,7 @@ from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
 
 GLOBS = ["crawl-0[0-8].*", "crawl-09/*.txt"]
-PEER = ("datatrove[processing]==0.10.1", "spacy")
+PEER = ("datatrove[processing]==0.10.1", "spacy==3.8.18")
 PEER_FILE = Path(__file__).with_name("gopher_datatrove.py")
 FOLDER = WORK / "gopher"
 BATCH_BYTES = 8_000_000
