@@ -3,7 +3,7 @@
     python tests/benchmarks/memory.py DATA [--target code_python] [--copies 10] [--no-prefect]
 
 DATA has `pool/`, a folder of raw files, and `targets/NAME.dev.jsonl`. Both runs use the same two workers and default
-settings; the figure is the largest resident set of the process that runs the flow (`ru_maxrss` of the finished child).
+settings; the figure is the largest resident set of the process that runs the flow.
 """
 
 import argparse

@@ -3,7 +3,8 @@
 Product and peer alternate within one run, because the machine is shared and its speed drifts; the figure of each is the
 median over the rounds, and the ratio is the median of the rounds' own ratios. CPU seconds count all processes that a
 command started; peak memory is the largest sum of the proportional set sizes of its process tree, sampled, and at least
-the largest resident set of any one process of it.
+the largest resident set of any one process of it. That is the kernel's VmHWM: `ru_maxrss` is never less than what the
+process that called had in memory when it started the command.
 """
 
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def measure(command, **options):
     """Run a command to its end; raises CalledProcessError. `options` are those of `subprocess.Popen`."""
     begin = time.monotonic()
     process = subprocess.Popen([str(part) for part in command], **options)
-    peak, done = [0.0], threading.Event()
+    peak, done = [0.0, 0.0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
     watcher.start()
     _, status, usage = os.wait4(process.pid, 0)
@@ -48,8 +50,7 @@ def measure(command, **options):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    largest = usage.ru_maxrss / 1024
-    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak[0], largest), largest)
+    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak), peak[1])
 
 
 def alternate(commands, rounds, **options):
@@ -120,21 +121,26 @@ def _cell(value):
 
 
 def _watch(pid, peak, done):
-    while not done.wait(_SAMPLE_S):
-        peak[0] = max(peak[0], sum(_pss_mb(p) for p in _tree(pid)))
+    while True:
+        tree = _tree(pid)
+        peak[0] = max(peak[0], sum(_mb(f"/proc/{p}/smaps_rollup", "Pss:") for p in tree))
+        peak[1] = max(peak[1], *(_mb(f"/proc/{p}/status", "VmHWM:") for p in tree))
+        if done.wait(_SAMPLE_S):
+            return
 
 
 def _tree(pid):
     pids, at = [pid], 0
     while at < len(pids):
-        for children in Path(f"/proc/{pids[at]}/task").glob("*/children"):
-            pids += [int(p) for p in " ".join(_lines(children)).split()]
+        with suppress(OSError):  # it may end meanwhile
+            for children in Path(f"/proc/{pids[at]}/task").glob("*/children"):
+                pids += [int(p) for p in " ".join(_lines(children)).split()]
         at += 1
     return pids
 
 
-def _pss_mb(pid):
-    return next((int(s.split()[1]) / 1024 for s in _lines(f"/proc/{pid}/smaps_rollup") if s.startswith("Pss:")), 0.0)
+def _mb(path, name):
+    return next((int(line.split()[1]) / 1024 for line in _lines(path) if line.startswith(name)), 0.0)
 
 
 def _lines(path):
