@@ -32,6 +32,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LakeOption = Annotated[Path | None, typer.Option("--lake", help="The lake; default: that of the configuration.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DEFAULT_CONFIG = Path("flows.yaml")
+_NO_CACHE = (
+    "compiled kernels can be kept neither beside the installed files nor below the home folder; "
+    "name a folder for them that can be written: NUMBA_CACHE_DIR=/path"
+)
 
 
 @app.command("run")
@@ -177,6 +181,11 @@ def main(arguments: list[str] | None = None) -> Any:
     except TamisError as error:
         typer.echo(f"tamis: {error}", err=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        typer.echo(f"tamis: {_NO_CACHE}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The wait for Numba's compiler is announced, once, and only where there is one."""
 
 import importlib.util
+import subprocess
+import sys
 import threading
 
 import pytest
 from rich.console import Console
+from small_flow import make_case
 from tamis.pipelines.compiling import COMPILING, compiling_announced
 from tamis.pipelines.progress import Reporter
 
@@ -74,3 +77,13 @@ def test_nothing_is_said_outside(load, capsys):
     said_during(lambda: None, capsys)
     load().outer(1)
     assert capsys.readouterr().err == ""
+
+
+def test_where_compiled_kernels_can_be_kept_nowhere_the_message_says_what_to_do(tmp_path):
+    """As where both the installation and the home folder are read-only, which root cannot be shown."""
+    code = "import sys, numba.core.caching as caching; caching.CacheImpl._locator_classes = []\n"
+    code += "from tamis.pipelines import cli; cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "run", "small", "--no-prefect", "-c", str(make_case(tmp_path))]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr.startswith("tamis: ") and "NUMBA_CACHE_DIR=/path" in ended.stderr
