@@ -80,12 +80,16 @@ class Parser(NamedTuple):
 
 def parser(longest_source: int, longest_target: int) -> Parser:
     """Return room for texts of at most so many bytes."""
+    literals, distances = (np.zeros(n, np.int32) for n in (N_LITERALS, N_DISTANCES))
     return Parser(
         np.zeros(longest_source + longest_target + PADDING, np.uint8),
         np.zeros(longest_source + 3, np.int32),
         np.zeros(N_HASHES, np.int32),
         np.zeros(N_HASHES // 64, np.uint64),
-        *(np.zeros(n, np.int32) for n in (N_LITERALS, N_DISTANCES, N_LITERALS, N_DISTANCES)),
+        literals.copy(),
+        distances.copy(),
+        literals,
+        distances,
         np.zeros(7, np.int64),
         scratch(),
     )

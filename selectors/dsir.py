@@ -11,7 +11,7 @@ n-gram the target never shows costs log(mix) at most; `normalise: per_token` tak
 the pool's average text; `prior_words` scores every document as if it had so many more words of average text, so that
 tiny ones need evidence. The score is the log weight of 128 words of such text, the paper's unit: Gumbel noise at
 temperature 1 means there what it means in the paper. `hash: sha256, buckets: 10000, mix: 0, normalise: none` gives the
-official numbers. `tests/benchmarks/dsir_shares.py` compares them.
+official numbers. `tests/benchmarks/selector_shares.py` compares them.
 """
 
 import math

@@ -10,8 +10,8 @@ byte), and sampling saves most pairs.
 size. On 3,000 documents of a mixed pool and five targets of 54 to 659 documents, 8 of them gave rank correlations with
 all of .991 to .997; 12 .995 to .998 and .85 to .93 of the same best tenth; 32 .999 and .95; 64 .9995 and .96; 128 .98.
 `method: fast`, the default, scores every document with 12 or more, and only the best `refined_share` with more: the
-same best tenth to .957 to .974 on these sets, on which its numbers were chosen. `tests/benchmarks/zip_fit.py` measures
-it on others.
+same best tenth to .957 to .974 on these sets, on which its numbers were chosen. `tests/benchmarks/zip_fit_speed.py`
+measures it on others.
 
 A gzip score follows length: it is largest where document and target are equally long, and the 18 bytes of gzip's frame
 count as shared. `unit: window` scores windows of `window_words` words, which have one length.

@@ -1,4 +1,4 @@
-"""Log weights of the official DSIR package, for `dsir_shares.py`; runs in an environment that has only that package.
+"""Log weights of the official DSIR package, for `selector_shares.py`; runs in an environment with that package alone.
 
     python official_dsir.py POOL.jsonl OUT.npz TARGET.jsonl [TARGET.jsonl ...]
 

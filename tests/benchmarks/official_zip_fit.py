@@ -1,4 +1,4 @@
-"""Scores of the official ZIP-FIT package, for `zip_fit.py`; runs in an environment that has only that package.
+"""Scores of the official ZIP-FIT package, for `zip_fit_speed.py`; runs in an environment that has only that package.
 
     python official_zip_fit.py SOURCES.jsonl TARGETS.jsonl LEVEL OUT.json
 

@@ -1,6 +1,6 @@
 """ZIP-FIT beside the official package: speed, and agreement with all pairs at gzip 9.
 
-    python tests/benchmarks/zip_fit.py DATA [--documents 3000] [--targets code_python reviews_movie] [--pool]
+    python tests/benchmarks/zip_fit_speed.py DATA [--documents 3000] [--targets code_python reviews_movie] [--pool]
 
 DATA has `pool/` and `targets/NAME.dev.jsonl`. The documents are a sample of the pool by keyed hash that played no part
 when the numbers of `selectors/zip_fit.py` were chosen: those were tuned on another sample, with the targets math_word
