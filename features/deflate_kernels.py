@@ -99,7 +99,9 @@ def parser(longest_source: int, longest_target: int) -> Parser:
 def take_source(parser: Any, data: Bytes, start: int, end: int, effort: Any) -> None:
     """Copy a source into the parser and parse it, as far as what follows cannot change the parse."""
     n = end - start
-    parser.text[:n] = data[start:end]
+    text = parser.text
+    for i in range(n):
+        text[i] = data[start + i]
     _chain(parser, np.uint64(n))
     _parse_source(parser, np.uint64(n), effort)
 
@@ -129,7 +131,9 @@ def size_with(parser: Any, n_source: int, matches: Any, target: int, effort: Any
     if target >= 0:
         start, end = matches.offsets[target], matches.offsets[target + 1]
     n = np.uint64(n_source + end - start)
-    text[n_source : n_source + end - start] = matches.texts[start:end]
+    texts = matches.texts
+    for i in range(end - start):
+        text[n_source + i] = texts[start + i]
     # The last two places of the source have a hash only now, and lose it again below.
     begun = np.uint64(max(0, n_source - 2))
     place = begun
@@ -139,14 +143,17 @@ def size_with(parser: Any, n_source: int, matches: Any, target: int, effort: Any
         heads[key] = place
         present[key >> _6] |= _1 << (key & _63)
         place += _1
-    parser.literals[:] = parser.source_literals
-    parser.distances[:] = parser.source_distances
+    literals, distances = parser.literals, parser.distances
+    for i in range(N_LITERALS):
+        literals[i] = parser.source_literals[i]
+    for i in range(N_DISTANCES):
+        distances[i] = parser.source_distances[i]
     known, steps = matches.known[start:end], matches.steps[start:end]
     bits, block = _parse_target(parser, np.uint64(n_source), n, known, steps, effort)
     while place > begun:
         place -= _1
         heads[hash3(text, place)] = back[place]
-    return block_end(parser.literals, parser.distances, int(n - block), bits, True, parser.room) >> 3
+    return block_end(literals, distances, np.int64(n - block), bits, True, parser.room) >> 3
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -158,7 +165,7 @@ def _count_match(literals: Int32s, distances: Int32s, length: np.uint64, distanc
 
 @njit(nogil=True, cache=True)
 def _close_block(literals: Int32s, distances: Int32s, n_bytes: np.uint64, bits: int, room: Any) -> int:
-    bits = block_end(literals, distances, int(n_bytes), bits, False, room)
+    bits = block_end(literals, distances, np.int64(n_bytes), bits, False, room)
     literals[:] = 0
     distances[:] = 0
     literals[END_OF_BLOCK] = 1

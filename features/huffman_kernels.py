@@ -27,7 +27,7 @@ _TABLE_EXTRA = np.array([0] * 16 + [2, 3, 7], np.int64)
 _FIXED_LITERAL = np.array([8] * 144 + [9] * 112 + [7] * 24 + [8] * 6, np.int64) + _LITERAL_EXTRA
 _FIXED_DISTANCE = 5 + DISTANCE_EXTRA_BITS
 _TABLE_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
-_LONGEST_CODE, _LONGEST_TABLE_CODE = 15, 7
+_LONGEST_CODE, _LONGEST_TABLE_CODE = np.int64(15), np.int64(7)  # no literals: Numba would compile for each of them
 
 _N_NODES = 2 * N_LITERALS + 1
 _ZERO, _ONE, _TWO, _16, _32 = (np.uint64(n) for n in (0, 1, 2, 16, 32))
@@ -56,7 +56,9 @@ def scratch() -> Scratch:
     """Return room for one thread's codes."""
     nodes = _N_NODES + 3
     lengths, heap, order, parents = np.zeros(nodes, np.int32), *(np.zeros(nodes, np.uint64) for _ in range(3))
-    return Scratch(lengths, heap, order, parents, np.zeros(_N_LENGTHS, np.int32), np.zeros(_LONGEST_CODE + 2, np.int32))
+    return Scratch(
+        lengths, heap, order, parents, np.zeros(_N_LENGTHS, np.int32), np.zeros(int(_LONGEST_CODE) + 2, np.int32)
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -69,11 +71,11 @@ def block_end(literals: Int32s, distances: Int32s, n_bytes: int, bits: int, last
     table = room.table
     table[:] = 0
     dynamic, fixed = 0, 0
-    _describe(room.lengths, _build(literals, N_LITERALS, _LONGEST_CODE, room), table)
+    _describe(room.lengths, _build(literals, _LONGEST_CODE, room), table)
     for symbol in range(N_LITERALS):
         dynamic += literals[symbol] * (room.lengths[symbol] + _LITERAL_EXTRA[symbol])
         fixed += literals[symbol] * _FIXED_LITERAL[symbol]
-    _describe(room.lengths, _build(distances, N_DISTANCES, _LONGEST_CODE, room), table)
+    _describe(room.lengths, _build(distances, _LONGEST_CODE, room), table)
     for symbol in range(N_DISTANCES):
         dynamic += distances[symbol] * (room.lengths[symbol] + DISTANCE_EXTRA_BITS[symbol])
         fixed += distances[symbol] * _FIXED_DISTANCE[symbol]
@@ -89,7 +91,7 @@ def block_end(literals: Int32s, distances: Int32s, n_bytes: int, bits: int, last
 @njit(nogil=True, cache=True)
 def _table_bits(table: Int32s, room: Any) -> int:
     """Return the bits of the table of code lengths, itself in Huffman codes, and of what stands before it."""
-    _build(table, _N_LENGTHS, _LONGEST_TABLE_CODE, room)
+    _build(table, _LONGEST_TABLE_CODE, room)
     bits = 0
     for symbol in range(_N_LENGTHS):
         bits += table[symbol] * (room.lengths[symbol] + _TABLE_EXTRA[symbol])
@@ -100,15 +102,15 @@ def _table_bits(table: Int32s, room: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _build(counts: Int32s, n_symbols: int, longest: int, room: Any) -> np.uint64:
+def _build(counts: Int32s, longest: int, room: Any) -> np.uint64:
     """Write the length of each symbol's code (0: none); return the last symbol that has one."""
     heap, lengths = room.heap, room.lengths
-    n, last = _fill(counts, n_symbols, heap, lengths)
+    n, last = _fill(counts, heap, lengths)
     parent = n >> _ONE
     while parent > _ZERO:
         _sift_down(heap, n, parent)
         parent -= _ONE
-    at = _merge(heap, n, np.uint64(n_symbols), room)
+    at = _merge(heap, n, np.uint64(len(counts)), room)
     depth, root = (heap[_ONE] >> _16) & _NODE, heap[_ONE] & _NODE
     lengths[root] = 0
     if depth <= np.uint64(longest):
@@ -122,10 +124,10 @@ def _build(counts: Int32s, n_symbols: int, longest: int, room: Any) -> np.uint64
 
 
 @njit(nogil=True, cache=True)
-def _fill(counts: Int32s, n_symbols: int, heap: UInt64s, lengths: Int32s) -> tuple[np.uint64, np.uint64]:
+def _fill(counts: Int32s, heap: UInt64s, lengths: Int32s) -> tuple[np.uint64, np.uint64]:
     """Put the symbols that come into the heap, unordered; two at least, as zlib does."""
     n = last = _ZERO
-    for i in range(n_symbols):
+    for i in range(len(counts)):
         symbol = np.uint64(i)
         count = np.uint64(counts[symbol])
         lengths[symbol] = 0

@@ -206,6 +206,8 @@ class ZipFit(Selector):
         return pa.table(columns | {"reason": pa.array(np.where(empty, "no text", ""), mask=~empty)})
 
     def _units(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> "_Units":
+        data = data.view()
+        data.setflags(write=False)  # of one kind wherever it comes from: the kernels are compiled once
         if self.unit == "window":
             return _Units(data, *windows(offsets, data, self.window_words))
         return _Units(data, offsets[:-1], offsets[1:], np.arange(len(offsets), dtype=np.int64))

@@ -67,7 +67,8 @@ def configuration(data, targets, selectors):
 def remaining(data, config):
     """Return id, domain, tokens and text of the documents that the selectors choose from."""
     run = tamis.run(config, "rest")
-    query = """select doc_id as id, documents.n_tokens as tokens, text from selections join documents using (corpus, doc_id)
+    query = """select doc_id as id, documents.n_tokens as tokens, text
+               from selections join documents using (corpus, doc_id)
                join text using (corpus, doc_id)
                where run = $1 and kept order by id"""
     found = tamis.sql(run.lake, query, [run.id]).pl()
