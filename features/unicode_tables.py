@@ -40,7 +40,7 @@ FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 110BE-110C1 
 
 
 class UnicodeTables(NamedTuple):
-    """One entry a code point; both arrays are read-only."""
+    """One entry a code point; the arrays are read-only."""
 
     classes: npt.NDArray[np.uint8]
     """The kind (`classes & KIND`) and the bits ALPHA, DIGIT and TERMINAL."""
@@ -50,6 +50,8 @@ class UnicodeTables(NamedTuple):
     Two code points have none: U+0130 lowers to two, and U+03A3 to one of two by its place in the word. The table leaves
     the first as it is and gives the non-final sigma for the second; who needs them exactly lowers such texts in Python.
     """
+    ascii: npt.NDArray[np.uint16]
+    """Of the first 128 code points both: the class, and `lower` from bit 8 on."""
 
 
 @cache
@@ -68,9 +70,10 @@ def unicode_tables() -> UnicodeTables:
     classes[_sentence_terminal()] |= TERMINAL
     lower = _code_points(text.replace("\u0130", "\0").replace("\u03a3", "\u03c3").lower())
     lower[0x130] = 0x130
-    classes.setflags(write=False)
-    lower.setflags(write=False)
-    return UnicodeTables(classes, lower)
+    ascii = (classes[:128] | lower[:128] << 8).astype(np.uint16)
+    for array in (classes, lower, ascii):
+        array.setflags(write=False)
+    return UnicodeTables(classes, lower, ascii)
 
 
 def _every_code_point() -> str:

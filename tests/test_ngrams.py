@@ -72,11 +72,12 @@ def test_classes_are_those_of_re():
 
 
 def test_lower_is_that_of_str():
-    classes, lower = unicode_tables()
+    classes, lower, ascii = unicode_tables()
     differing = [i for i in range(0x110000) if chr(i).lower() != chr(lower[i])]
     assert differing == [0x130]
     assert np.array_equal(lower[lower], lower)
     assert np.array_equal(classes[lower] & KIND, classes & KIND)
+    assert np.array_equal(ascii, classes[:128] + 256 * lower[:128])
 
 
 @given(TEXTS, st.integers(1, 5), st.sampled_from([1, 997, 10_000, 1 << 16, 1 << 20]))
