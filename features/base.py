@@ -20,10 +20,15 @@ class Feature(ABC):
     """Raised when the numbers change: it is part of every fingerprint."""
     reads: ClassVar[tuple[str, ...]] = ("text",)
     """Columns of the document shard that `compute` needs."""
-    stored: ClassVar[bool] = True
-    """False: cheaper to compute again than to keep, so nothing is written to the lake."""
+    no_numbers: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change how the numbers come about, but not the numbers: they are not in the fingerprint."""
     cost: ClassVar[int] = 0
     """0 a pass over the bytes, 1 compression, 2 a small model, 3 a language model: filters ask the cheap ones first."""
+
+    @property
+    def stored(self) -> bool:
+        """False: cheaper to compute again than to keep, so nothing is written to the lake."""
+        return True
 
     @property
     @abstractmethod

@@ -24,7 +24,6 @@ class External(Feature):
     name: ClassVar[str] = "external"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("doc_id",)
-    stored: ClassVar[bool] = False
 
     files: tuple[str, ...]
     join: str = "id"
@@ -33,6 +32,11 @@ class External(Feature):
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", (self.files,) if isinstance(self.files, str) else tuple(self.files))
         object.__setattr__(self, "values", None if self.values is None else tuple(self.values))
+
+    @property
+    def stored(self) -> bool:
+        """The files are there already."""
+        return False
 
     @property
     def columns(self) -> pa.Schema:

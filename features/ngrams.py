@@ -41,17 +41,26 @@ class NGrams(Feature):
 
     name: ClassVar[str] = "ngrams"
     version: ClassVar[int] = 1
-    stored: ClassVar[bool] = False
+    no_numbers: ClassVar[tuple[str, ...]] = ("keep_ids",)
 
     ngrams: int = 2
     buckets: int = 10_000
     hash: Literal["fast", "sha256"] = "fast"
+    keep_ids: Literal["auto", "always", "never"] = "auto"
+    """Whether the lake keeps the ids, for the next pass or target; auto: those of sha256."""
 
     def __post_init__(self) -> None:
         _check("ngrams", self.ngrams, MAX_NGRAMS)
         _check("buckets", self.buckets, MAX_BUCKETS)
         if self.hash not in ("fast", "sha256"):
             raise ConfigError(f"ngrams: hash is {self.hash!r}, expected fast or sha256.")
+        if self.keep_ids not in ("auto", "always", "never"):
+            raise ConfigError(f"ngrams: keep_ids is {self.keep_ids!r}, expected auto, always or never.")
+
+    @property
+    def stored(self) -> bool:
+        """Ids of SHA-256 unless told otherwise: they take ten times as long to make as to read."""
+        return self.keep_ids == "always" or (self.keep_ids == "auto" and self.hash == "sha256")
 
     @property
     def columns(self) -> pa.Schema:

@@ -28,7 +28,8 @@ def feature_recipe(feature: Feature) -> dict[str, Any]:
     Where its identity speaks of a parameter, that is taken: the content of a file and not its path.
     """
     identity = feature.identity()
-    parameters = {name: value for name, value in asdict(feature).items() if name not in identity}
+    left_out = {*identity, *feature.no_numbers}
+    parameters = {name: value for name, value in asdict(feature).items() if name not in left_out}
     return {"feature": feature.name, "version": feature.version, "parameters": parameters, "identity": identity}
 
 

@@ -77,6 +77,8 @@ class Dsir(Selector):
     ngrams: int = 2
     buckets: int = 1 << 18
     hash: Literal["fast", "sha256"] = "fast"
+    keep_ids: Literal["auto", "always", "never"] = "auto"
+    """Whether the lake keeps the bucket of every n-gram, so that another target is scored sooner; see `NGrams`."""
     mix: float = 0.8
     """Share of the pool in the target's distribution (Jelinek-Mercer smoothing), 0 <= mix < 1."""
     smoothing: float = 0.0
@@ -107,7 +109,7 @@ class Dsir(Selector):
     @property
     def needs(self) -> tuple[Feature, ...]:
         """The hashed n-grams of each document, in text order."""
-        return (NGrams(self.ngrams, self.buckets, self.hash),)
+        return (NGrams(self.ngrams, self.buckets, self.hash, self.keep_ids),)
 
     def summarise(self, batch: pa.RecordBatch) -> BucketCounts:
         """Count the buckets of all n-grams in the batch."""

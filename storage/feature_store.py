@@ -3,6 +3,9 @@
 A feature may have been asked for when only some documents were still in. The rows that are there are found in the
 parts' `row` column; only missing rows are computed, and they make another part. Rows are positions in the shard, so a
 lookup is an index, never a join on ids.
+
+Values of fixed size are read a shard at a time and kept for the next row group; lists are read by the row groups in
+which they were computed, because a shard's n-grams are as long as its text (see `list_bytes`).
 """
 
 from dataclasses import asdict
@@ -13,9 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .fingerprint import fingerprint
-from .lake import Lake, read_table
+from .lake import Lake, read_table, whole
+from .list_bytes import has_lists, pack_lists, unpack_lists
 from .shards import Mask, Shard
 
 Rows = npt.NDArray[np.int64]
@@ -35,8 +40,9 @@ def missing_rows(lake: Lake, key: str, shard: Shard, wanted: Mask) -> Rows:
 
 
 def publish_part(lake: Lake, key: str, shard: Shard, rows: Rows, values: pa.Table) -> None:
-    """Publish the values of these rows (ascending, none of them there yet)."""
-    table = values.add_column(0, "row", pa.array(rows, pa.int64()))
+    """Publish the values of these rows (ascending, none of them there yet); lists keep the chunks of `values`."""
+    table = pack_lists(values) if has_lists(values.schema) else values.combine_chunks()
+    table = table.add_column(0, "row", pa.array(rows, pa.int64()))
     name = fingerprint([key, shard.digest, rows.tolist()])
     lake.publish_table(lake.feature(key) / shard.digest / f"{name}.parquet", table)
 
@@ -52,13 +58,44 @@ def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, schema: pa.Schem
     """Return the columns of `schema` for rows (ascending) of a shard, in their order; all must have been computed."""
     if not rows.size:
         return schema.empty_table()
-    columns = schema.names
     files = tuple(str(p) for p in parts(lake, key, shard))
-    where, table = _shard_values(files, tuple(columns), shard.rows)
+    lists = has_lists(schema)
+    where, table = _shard_values(files, () if lists else tuple(schema.names), shard.rows)
     places = where[rows]
     if places.size and places.min() < 0:
         raise LookupError(f"feature {key} lacks rows of shard {shard.digest}")
-    return table.take(pa.array(places))
+    return unpack_lists(_lists(files, places, schema.names), schema) if lists else table.take(pa.array(places))
+
+
+def _lists(files: tuple[str, ...], places: Rows, columns: list[str]) -> pa.Table:
+    """Return values by their place among those of all parts, from the row groups that have them and no other."""
+    groups, starts = _row_groups(files)
+    at = np.searchsorted(starts, places, "right") - 1
+    wanted, which = np.unique(at, return_inverse=True)
+    found = [_read_group(groups[i], columns) for i in wanted.tolist()]
+    begins = np.cumsum([0, *(table.num_rows for table in found)])
+    inside = places - starts[at] + begins[which]
+    table = pa.concat_tables(found)
+    whole_table = len(inside) == table.num_rows and bool((inside == np.arange(len(inside))).all())
+    return table if whole_table else table.take(pa.array(inside))
+
+
+def _read_group(place: tuple[str, int], columns: list[str]) -> pa.Table:
+    file, group = place
+    with whole(Path(file)), pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
+        return parquet.read_row_group(group, columns=columns, use_threads=False)
+
+
+@lru_cache(maxsize=8)
+def _row_groups(files: tuple[str, ...]) -> tuple[list[tuple[str, int]], Rows]:
+    """Return the row groups of all parts (file and number), and where each begins among all of their values."""
+    groups, sizes = [], [0]
+    for file in files:
+        with whole(Path(file)):
+            meta = pq.read_metadata(file)
+        groups += [(file, i) for i in range(meta.num_row_groups)]
+        sizes += [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+    return groups, np.cumsum(sizes[:-1] if groups else [], dtype=np.int64)
 
 
 @lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tamis.features.base import Feature
 from tamis.features.registry import REGISTRY
-from tamis.pipelines.measuring import feature_key
+from tamis.pipelines.measuring import feature_key, feature_recipe
 from tamis.storage.schema import DOCUMENT
 from xxhash import xxh3_64_intdigest
 
@@ -115,7 +115,6 @@ def test_name_version_cost_and_reads_are_declared(kind):
     assert REGISTRY.find(kind.name) is kind
     assert isinstance(kind.version, int) and kind.version >= 1
     assert kind.cost in (0, 1, 2, 3)
-    assert isinstance(kind.stored, bool)
     assert kind.reads and set(kind.reads) <= set(DOCUMENT.names)
 
 
@@ -133,6 +132,15 @@ def test_a_parameter_has_a_default_or_is_in_the_docstring(kind):
 def test_it_can_be_copied_sent_and_used_as_a_key(feature):
     assert copy.deepcopy(feature) == feature == pickle.loads(pickle.dumps(feature))
     assert hash(copy.deepcopy(feature)) == hash(feature)
+
+
+def test_it_says_whether_it_is_stored(feature):
+    assert isinstance(feature.stored, bool)
+
+
+def test_parameters_without_numbers_are_not_in_the_key(feature):
+    assert set(feature.no_numbers) <= {field.name for field in fields(feature)}
+    assert not set(feature.no_numbers) & set(feature_recipe(feature)["parameters"])
 
 
 def test_identity_is_json_and_names_the_numbers(feature):
