@@ -2,6 +2,10 @@
 
 The order of a sum is fixed (n-grams of a document, one after the other, in float64; no fastmath), so a score does not
 depend on batches, threads or shards.
+
+Hashing and summing in one loop, without a list of ids between them, was tried: for 122 MB of text with 2^18 buckets
+0.36 instead of 0.37 s a core (counting 0.36 instead of 0.33 s), with 10,000 buckets 0.29 instead of 0.34 s. The lists
+of a row group take 13 to 26 MB a thread. So one way to make ids serves counts, scores, windows and stored ids.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Lists of numbers as they lie in the lake: the bytes of each row's numbers, in a column of bytes.
 
-As Parquet's own lists each number has a level beside it. The n-gram ids of 122 MB of text (98 MB) are then read in
-0.28 s; as bytes in 0.10 s, written in 0.2 instead of 0.8 s, and no larger (68 MB).
+As Parquet's own lists each number has a level beside it, and the n-gram ids of 122 MB of text (98 MB, uint16) take
+0.28 s to read and 0.97 s to write; as bytes 0.14 s and 0.75 s, and no more space (64 MB).
 """
 
 import numpy as np
