@@ -9,9 +9,9 @@ document's counts and any window of its words.
 
 The lake keeps the ids of sha256. For 122 MB of text with 10,000 buckets they are made in 1.6 s, written in 0.75 s and
 read in 0.14 s, so they pay in the first run, which needs them twice; another target is then scored in 0.2 instead of
-1.8 s. They take 64 MB, where the text takes 46 MB. The ids of `fast` are not kept: 0.39 s make them again, the reading of
-the text included (0.42 s with 2^18 buckets), which is no longer than writing them. Who scores several targets on one pool
-may say `keep_ids: always`: 0.14 s (0.23 s) a target.
+1.8 s. They take 64 MB, where the text takes 46 MB. The ids of `fast` are not kept: 0.39 s make them again (0.42 s with
+2^18 buckets), the reading of the text included, which is no longer than writing them. Who scores several targets on one
+pool may say `keep_ids: always`, and pays 0.14 s (0.23 s) a target.
 """
 
 import unicodedata
