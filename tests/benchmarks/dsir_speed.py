@@ -121,11 +121,12 @@ def row(name, runs, n_bytes, official=None):
     fresh = [usage.wall_s for _, usage in runs]
     work = [s["work_s"] for s, _ in runs]
     timed = work[0] is not None
+    cpu = said["work_cpu_s"]
     return {
         "side": name,
         "work_s": sorted(work)[len(work) // 2] if timed else None,
-        "work_cpu_s": said["work_cpu_s"],
-        "cpu_s_per_mb": said["work_cpu_s"] / n_bytes * 1e6 if timed else None,
+        "work_cpu_s": cpu,
+        "cpu_s_per_mb": cpu / n_bytes * 1e6 if cpu else None,
         "process_s": whole["wall_s"],
         "process_cpu_s": whole["cpu_s"],
         "peak_mb": whole["peak_mb"],

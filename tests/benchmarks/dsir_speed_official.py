@@ -4,7 +4,6 @@ python dsir_speed_official.py POOL.jsonl TARGET.jsonl
 """
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -20,13 +19,12 @@ if __name__ == "__main__":
     cache, out = Path("official.cache"), Path("official.out")
     shutil.rmtree(cache, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
-    begin, before = time.monotonic(), os.times()
+    begin = time.monotonic()
     dsir = HashedNgramDSIR([pool], [target], cache_dir=str(cache), num_proc=PROCESSES)
     dsir.fit_importance_estimator()
     dsir.compute_importance_weights()
     dsir.resample(out_dir=str(out), num_to_sample=N_CHOSEN, cache_dir=str(out) + ".cache")
-    seconds, after = time.monotonic() - begin, os.times()
+    seconds = time.monotonic() - begin
     n_chosen = sum(len(file.read_text().splitlines()) for file in out.rglob("*.jsonl"))
     assert n_chosen == N_CHOSEN, n_chosen
-    cpu = sum(after[:4]) - sum(before[:4])
-    Path("said.json").write_text(json.dumps({"work_s": seconds, "work_cpu_s": cpu}))
+    Path("said.json").write_text(json.dumps({"work_s": seconds, "work_cpu_s": None}))  # its workers live on
