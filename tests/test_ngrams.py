@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import reference_data
+from tamis.features.ngram_kernels import BLOCK_BYTES
 from tamis.features.ngrams import NGrams
 from tamis.features.unicode_tables import ALPHA, DIGIT, KIND, MARK, WORD, unicode_tables
 from tamis.storage.errors import ConfigError
@@ -91,6 +92,14 @@ def test_every_code_point_between_letters():
     texts = ["".join(f"a{chr(i)}b {chr(i)} " for i in range(k, k + 256)) for k in range(0, 0x20000, 256)]
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
     assert ids_of(NGrams(1, 1 << 24), texts) == [reference_ids(text, 1, 1 << 24) for text in texts]
+
+
+@pytest.mark.parametrize("shift", range(6))
+@pytest.mark.parametrize("unit", ["é字 a", "word, ", "x", " ", "😀b "])
+def test_texts_longer_than_a_block(unit, shift):
+    """Tokens, white space and characters of several bytes lie across the border of a block."""
+    texts = ["." * shift + unit * (2 * BLOCK_BYTES // len(unit.encode()) + 3), "a b", unit * 2]
+    assert ids_of(NGrams(3, 10_000), texts) == [reference_ids(text, 3, 10_000) for text in texts]
 
 
 def test_the_fast_hash_is_a_format():
