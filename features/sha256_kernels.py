@@ -1,7 +1,7 @@
 """SHA-256 of many short pieces of bytes at once, as remainders: one piece a lane, all lanes in the same round.
 
 A round waits for the round before it, so one hash at a time leaves a processor idle: 240 ns. Lanes are independent, and
-the loops over them become vector instructions without intrinsics: 40 ns a hash with AVX-512, loading and remainder
+the loops over them become vector instructions without intrinsics: 45 ns a hash with AVX-512, loading and remainder
 included. The vectoriser needs to see that every load has a constant distance to the store before it; therefore the
 rounds' values are all kept, row after row, instead of rotating through eight names.
 
