@@ -9,7 +9,7 @@ holds 64 MB at most, and an ordinary file loses a tenth of its speed (800 MB/s o
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
@@ -17,6 +17,9 @@ from .inputs import RAW_BYTES
 
 #: So much of a stream decides what it is.
 HEAD_BYTES = 1 << 16
+
+#: Lines are handed on by so many bytes, or more: what one thread parses at a time.
+BLOCK_BYTES = 1 << 20
 
 _PIECE_BYTES = 2048
 _CHUNK_BYTES = 1 << 20
@@ -85,29 +88,57 @@ def with_head(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return head, whole()
 
 
-def lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[list[bytes]]:
-    """Split a stream at its newlines. A line longer than `max_bytes` comes cut, but still longer than that."""
+class Block(NamedTuple):
+    """Some lines of a stream."""
+
+    n_before: int  # lines before them
+    data: bytes  # whole lines, each with its newline
+    damage: DamagedError | None = None  # the stream broke after them
+
+
+def line_blocks(chunks: Iterator[bytes], max_bytes: int) -> Iterator[Block]:
+    """Cut a stream after newlines into blocks of about 1 MB. Damage ends it and does not raise.
+
+    A line longer than `max_bytes` comes cut, but still longer than that.
+    """
     parts: list[bytes] = []
-    n_open = 0  # bytes of the line that has not ended yet
+    n_lines = n_bytes = 0
+    damage = None
+    try:
+        for part in _whole_lines(chunks, max_bytes):
+            parts.append(part)
+            n_bytes += len(part)
+            if n_bytes >= BLOCK_BYTES:
+                yield (block := Block(n_lines, b"".join(parts)))
+                n_lines += block.data.count(b"\n")
+                parts, n_bytes = [], 0
+    except DamagedError as error:
+        damage = error
+    if parts or damage:
+        yield Block(n_lines, b"".join(parts), damage)
+
+
+def _whole_lines(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Move the cuts of a stream behind newlines; the last line gets one. Where the stream breaks, its rest is kept."""
+    parts: list[bytes] = []  # of the line that has not ended yet
+    n_open = 0
     try:
         for chunk in chunks:
-            *ended, rest = chunk.split(b"\n")
-            if ended:
-                ended[0] = b"".join((*parts, ended[0]))
-                yield ended
+            if end := chunk.rfind(b"\n") + 1:
+                yield b"".join((*parts, chunk[:end]))
                 parts, n_open = [], 0
-            if rest and n_open <= max_bytes:
-                parts.append(rest)
-                n_open += len(rest)
+            if len(chunk) > end and n_open <= max_bytes:
+                parts.append(chunk[end:])
+                n_open += len(chunk) - end
     except DamagedError as damage:
         rest = b"".join(parts)
         if damage.at_end and rest:
-            yield [rest]
-        elif rest:
+            yield rest + b"\n"
+        else:
             damage.rest = rest[:RAW_BYTES]
         raise
     if parts:
-        yield [b"".join(parts)]
+        yield b"".join((*parts, b"\n"))
 
 
 def _members(handle: BinaryIO, codec: _Codec) -> Iterator[bytes]:
