@@ -16,7 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 NO = np.uint64(1 << 63)
 """No place."""
 _MAX_DEPTH = np.uint64(60)  # the kinds of the open brackets are the bits of one word
-_0, ONE, _2, _3, _4, _6 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 6))
+_0, ONE, _2, _3, _4, _5, _6, _8, _12, _18 = (np.uint64(n) for n in (0, 1, 2, 3, 4, 5, 6, 8, 12, 18))
 _HALF, _HIGH, _LOW, _BEYOND = (np.uint64(n) for n in (0x400, 0xD800, 0xDC00, 0x10000))
 _TAIL = np.uint64(0x3F)
 
@@ -194,16 +194,12 @@ def _escape(data: Bytes, i: np.uint64, out: Bytes, o: np.uint64) -> tuple[np.uin
 @njit(nogil=True, cache=True)
 def _hexadecimal(data: Bytes, i: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Read `u` and four digits; return their number and the place after them."""
-    code = _0
-    if data[i] != _U:
-        return code, NO
-    for _ in range(4):
-        i += ONE
-        digit = _HEX[data[i]]
-        if digit == 0xFF:
-            return code, NO
-        code = code << _4 | np.uint64(digit)
-    return code, i + ONE
+    if data[i] != _U or i + _5 > np.uint64(len(data)):
+        return _0, NO
+    a, b, c, d = _HEX[data[i + ONE]], _HEX[data[i + _2]], _HEX[data[i + _3]], _HEX[data[i + _4]]
+    if (a | b | c | d) == 0xFF:
+        return _0, NO
+    return np.uint64(a) << _12 | np.uint64(b) << _8 | np.uint64(c) << _4 | np.uint64(d), i + _5
 
 
 @njit(nogil=True, cache=True)
@@ -217,12 +213,12 @@ def _encode(code: np.uint64, out: Bytes, o: np.uint64) -> np.uint64:
         out[o + ONE] = 0x80 | code & _TAIL
         return o + _2
     if code < _BEYOND:
-        out[o] = 0xE0 | code >> np.uint64(12)
+        out[o] = 0xE0 | code >> _12
         out[o + ONE] = 0x80 | code >> _6 & _TAIL
         out[o + _2] = 0x80 | code & _TAIL
         return o + _3
-    out[o] = 0xF0 | code >> np.uint64(18)
-    out[o + ONE] = 0x80 | code >> np.uint64(12) & _TAIL
+    out[o] = 0xF0 | code >> _18
+    out[o + ONE] = 0x80 | code >> _12 & _TAIL
     out[o + _2] = 0x80 | code >> _6 & _TAIL
     out[o + _3] = 0x80 | code & _TAIL
     return o + _4

@@ -32,7 +32,7 @@ def _parsed(name: str, options: ReadOptions, block: Block) -> list[pa.RecordBatc
     """Return what the lines of a block hold."""
     items = list(gathered(_by_hand(name, options, block), options.batch_bytes))
     if block.damage:
-        line = block.n_before + block.data.count(b"\n") + 1
+        line = block.n_before + block.n_lines + 1
         items.append(BadRecord(name, line, str(block.damage), block.damage.rest))
     return items
 

@@ -1,0 +1,151 @@
+"""The kernel and its fall-back against `parse_line` alone: the same records, the same reasons, in the same order."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tamis.storage.inputs import ReadOptions, Record, RefusedError
+from tamis.storage.json_lines import _parsed, _scanned, json_lines
+from tamis.storage.jsonl import parse_line
+from tamis.storage.streams import Block, DamagedError
+
+SPACES = st.sampled_from(["", "", "", " ", "\t", "\r", " \r\t "])
+NUMBERS = st.sampled_from(
+    ["0", "-0", "7", "-12", "1.50", "1e5", "1E+5", "2e-07", "1e400", "-0.0", "123456789012345678901234567890", "0e0"]
+)
+WORDS = st.sampled_from(["true", "false", "null"])
+WRONG = st.sampled_from(
+    "01 1. .5 - +1 1e 1e+ 0x1 1_0 NaN Infinity nul nulll True , ] } [1,] [,1] {,} {'a':1} [} {] [[] /**/1".split()
+    + ["", "- 1", "tru e", "[1 2]", "1 1", '"a" "b"', '{"a"}', '{"a":}', '{"a":1,}', '{"a" 1}', "{1:2}", '"a\tb"']
+    + ['"', '"\\"', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud800"', '"\\udc00"', '"\\ud800\\u0041"', '"a\x00b"']
+    + ['"\\ud83d\\ud83d\\ude00"', "[" * 70 + "]" * 70]
+)
+KEYS = ["text", "id", "source", "meta", "a", "b", "é", "", "tex", "texts", "doc", "body"]
+
+
+@st.composite
+def strings(draw):
+    """Write a text as a JSON string, each character in one of its ways."""
+    out = []
+    for character in draw(st.text(st.characters(codec="utf-8"), max_size=8)):
+        plain = json.dumps(character, ensure_ascii=False)[1:-1]
+        escaped = "".join(f"\\u{unit:04x}" for unit in memoryview(character.encode("utf-16-le")).cast("H"))
+        out.append(draw(st.sampled_from([plain, plain, escaped, escaped.upper().replace("U", "u"), "\\/"])))
+    return f'"{"".join(out)}"'
+
+
+def spaced(inner):
+    return st.tuples(SPACES, inner, SPACES).map("".join)
+
+
+def objects(values, keys):
+    pairs = st.tuples(spaced(keys), spaced(values)).map(":".join)
+    return st.lists(pairs, max_size=5).map(lambda p: "{" + ",".join(p) + "}") | st.tuples(SPACES).map(
+        lambda s: "{" + s[0] + "}"
+    )
+
+
+KEY = st.sampled_from([json.dumps(key, ensure_ascii=False) for key in KEYS]) | st.just('"te\\u0078t"') | strings()
+VALUES = st.recursive(
+    strings() | NUMBERS | WORDS,
+    lambda inner: st.lists(spaced(inner), max_size=3).map(lambda v: f"[{','.join(v)}]") | objects(inner, KEY),
+    max_leaves=6,
+)
+TEXT = st.tuples(spaced(st.just('"text"')), spaced(strings())).map(":".join)
+USUAL = st.tuples(  # a text for certain; the other fields of their usual types more often than not
+    TEXT, st.lists(st.tuples(spaced(KEY), spaced(strings() | VALUES)).map(":".join), max_size=5), st.randoms()
+).map(lambda t: "{" + ",".join(t[2].sample([t[0], *t[1]], len(t[1]) + 1)) + "}")
+UNUSUAL = st.tuples(TEXT, KEY, WRONG, SPACES).map(lambda t: f"{{{t[0]},{t[1]}:{t[2]}}}{t[3]}") | VALUES | WRONG
+LINE = (spaced(USUAL) | spaced(USUAL) | UNUSUAL).map(str.encode)
+
+
+@st.composite
+def damaged(draw, lines=LINE):
+    """Change some bytes of a line."""
+    line = bytearray(draw(lines))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(line)))
+        byte = draw(
+            st.sampled_from(b'"\\{}[]:,u0d8 \x00\x7f\x80\xbf\xc0\xc3\xe0\xed\xf0\xf4\xf5\xff\xa9') | st.integers(0, 255)
+        )
+        line[at : at + draw(st.integers(0, 1))] = b"" if byte == 10 else bytes([byte])
+    return bytes(line)
+
+
+OPTIONS = st.sampled_from(
+    [ReadOptions()] * 4
+    + [ReadOptions(text="body"), ReadOptions(text="meta", id="a", source="b"), ReadOptions(id="text", source="meta")]
+    + [ReadOptions(text="meta.text"), ReadOptions(id="meta.a", source="meta.b"), ReadOptions(max_record_bytes=40)]
+)
+
+
+def expected(lines, options):
+    for number, line in enumerate(lines, 1):
+        try:
+            record = parse_line(line, number, options)
+        except RefusedError as refusal:
+            yield number, str(refusal), line[:4096]
+        else:
+            if record is not None:
+                yield record
+
+
+def flat(items):
+    for item in items:
+        if isinstance(item, pa.RecordBatch):
+            item.validate(full=True)
+            yield from (Record(**row) for row in item.to_pylist())
+        else:
+            yield item.line, item.reason, item.raw
+
+
+@settings(max_examples=400, deadline=None)
+@given(lines=st.lists(LINE | damaged(), max_size=12), options=OPTIONS)
+def test_blocks_hold_what_their_lines_hold(lines, options):
+    block = Block(0, b"".join(line + b"\n" for line in lines))
+    assert list(flat(_parsed("a", options, block))) == list(expected(lines, options))
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines=st.lists(LINE, max_size=30), size=st.integers(1, 200), data=st.data())
+def test_chunks_and_damage_move_nothing(lines, size, data):
+    content = b"\n".join(lines)
+    chunks = [content[at : at + size] for at in range(0, len(content), size)]
+    assert list(flat(json_lines("a", iter(chunks), ReadOptions(), map))) == list(expected(lines, ReadOptions()))
+    at_end, cut = data.draw(st.booleans()), data.draw(st.integers(0, len(chunks)))
+
+    def breaking():
+        yield from chunks[:cut]
+        raise DamagedError("broken", at_end=at_end)
+
+    *whole, rest = b"".join(chunks[:cut]).split(b"\n")
+    kept = whole + [rest] * (at_end and bool(rest))
+    *found, bad = flat(json_lines("a", breaking(), ReadOptions(), map))
+    assert found == list(expected(kept, ReadOptions()))
+    assert bad == (len(kept) + 1, "broken", b"" if at_end else rest)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": "a", "text": "é\\u00e9\\ud83d\\ude00\\n", "source": "web", "meta": {"n": [1, {"x": null}], "n": 2}}',
+        '{"text":"","url":"http://a/b","score":-1.5e-7,"tags":[],"none":{}}',
+        ' { "meta" : { "a" : 1 , "b": "\\u00e9" } , "text" : "x" , "id" : 7 , "lang" : "de", "source": null } \r',
+        '{"text": "x", "meta": {}, "id": null, "source": 3}',
+        '{"text": "x", "meta": null, "id": ""}',
+    ],
+)
+def test_ordinary_lines_do_not_fall_back(line):
+    rows, odd, at, n_lines = _scanned(line.encode() + b"\n\n \t\n", 0, 0, ReadOptions())
+    assert (odd, at, n_lines) == ([], len(line.encode()) + 5, 3)
+    assert [Record(**row) for row in rows.to_pylist()] == list(expected([line.encode()], ReadOptions()))
+
+
+def test_many_short_or_bad_lines_fit(read, tmp_path):
+    lines = [b'{"text":""}', b"", b"x"] * 20_000
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    documents, bad = read(tmp_path / "a.jsonl")
+    assert [d["line"] for d in documents] == list(range(1, 60_000, 3))
+    assert [b.line for b in bad] == list(range(3, 60_001, 3))
