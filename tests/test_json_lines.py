@@ -16,12 +16,12 @@ NUMBERS = st.sampled_from(
     ["0", "-0", "7", "-12", "1.50", "1e5", "1E+5", "2e-07", "1e400", "-0.0", "123456789012345678901234567890", "0e0"]
 )
 WORDS = st.sampled_from(["true", "false", "null"])
-WRONG = st.sampled_from(
-    "01 1. .5 - +1 1e 1e+ 0x1 1_0 NaN Infinity nul nulll True , ] } [1,] [,1] {,} {'a':1} [} {] [[] /**/1".split()
-    + ["", "- 1", "tru e", "[1 2]", "1 1", '"a" "b"', '{"a"}', '{"a":}', '{"a":1,}', '{"a" 1}', "{1:2}", '"a\tb"']
-    + ['"', '"\\"', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud800"', '"\\udc00"', '"\\ud800\\u0041"', '"a\x00b"']
-    + ['"\\ud83d\\ud83d\\ude00"', "[" * 70 + "]" * 70]
-)
+WRONG = st.sampled_from([
+    "01", "1.", ".5", "-", "+1", "1e", "1e+", "0x1", "1_0", "NaN", "Infinity", "nul", "nulll", "True", ",", "]", "}",
+    "[1,]", "[,1]", "{,}", "{'a':1}", "[}", "{]", "[[]", "/**/1", "", "- 1", "tru e", "[1 2]", "1 1", '"a" "b"',
+    '{"a"}', '{"a":}', '{"a":1,}', '{"a" 1}', "{1:2}", '"a\tb"', '"a\x00b"', '"', '"\\"', '"\\x"', '"\\u12"',
+    '"\\u12g4"', '"\\ud800"', '"\\udc00"', '"\\ud800\\u0041"', '"\\ud83d\\ud83d\\ude00"', "[" * 70 + "]" * 70,
+])  # fmt: skip
 KEYS = ["text", "id", "source", "meta", "a", "b", "é", "", "tex", "texts", "doc", "body"]
 
 
@@ -53,12 +53,24 @@ VALUES = st.recursive(
     lambda inner: st.lists(spaced(inner), max_size=3).map(lambda v: f"[{','.join(v)}]") | objects(inner, KEY),
     max_leaves=6,
 )
-TEXT = st.tuples(spaced(st.just('"text"')), spaced(strings())).map(":".join)
-USUAL = st.tuples(  # a text for certain; the other fields of their usual types more often than not
-    TEXT, st.lists(st.tuples(spaced(KEY), spaced(strings() | VALUES)).map(":".join), max_size=5), st.randoms()
-).map(lambda t: "{" + ",".join(t[2].sample([t[0], *t[1]], len(t[1]) + 1)) + "}")
-UNUSUAL = st.tuples(TEXT, KEY, WRONG, SPACES).map(lambda t: f"{{{t[0]},{t[1]}:{t[2]}}}{t[3]}") | VALUES | WRONG
-LINE = (spaced(USUAL) | spaced(USUAL) | UNUSUAL).map(str.encode)
+LABELS = strings() | NUMBERS | st.just("null")
+ORDINARY = st.fixed_dictionaries(
+    {"text": strings()},
+    optional={"id": LABELS, "source": LABELS, "meta": objects(VALUES, KEY) | st.just("null"), "b": VALUES, "é": VALUES},
+)
+PAIRS = st.lists(st.tuples(spaced(KEY), spaced(VALUES)).map(":".join), max_size=3)
+
+
+@st.composite
+def objects_with_text(draw):
+    """Write a record whose fields are of their usual types, in any order; now and then with anything else beside."""
+    pairs = [f'{draw(SPACES)}"{k}"{draw(SPACES)}:{draw(SPACES)}{v}' for k, v in draw(ORDINARY).items()]
+    pairs += draw(st.just([]) | PAIRS)
+    return "{" + ",".join(draw(st.permutations(pairs))) + draw(SPACES) + "}"
+
+
+WRONG_VALUE = st.tuples(KEY, WRONG, SPACES).map(lambda t: f'{{"text":"",{t[0]}:{t[1]}}}{t[2]}')
+LINE = (spaced(objects_with_text()) | spaced(objects_with_text()) | WRONG_VALUE | VALUES | WRONG).map(str.encode)
 
 
 @st.composite
