@@ -9,9 +9,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import TypeVar
 
+from ..storage.batches import Map
 from ..storage.errors import TamisError
 
 Item = TypeVar("Item")
@@ -38,15 +42,24 @@ class Threads:
         if self.workers == 1:
             yield from (self._attempt(function, item) for item in items)
             return
-        waiting: deque[Future[Result]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tamis")
         try:
-            for item in items:
-                waiting.append(pool.submit(self._attempt, function, item))
-                if len(waiting) >= 2 * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from _in_order(pool, partial(self._attempt, function), items, lambda: 2 * self.workers)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def inner_map(self) -> Iterator[Map]:
+        """Yield a map for use inside mapped functions, so that a few large items keep all workers busy.
+
+        Its callers share as many threads again as there are workers, and the look-ahead of `map`; nothing is retried.
+        """
+        if self.workers == 1:
+            yield map
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tamis-inner")
+        try:
+            yield _SharedMap(pool, 2 * self.workers)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -60,6 +73,40 @@ class Threads:
                 if not may_pass(error):
                     raise
         return function(item)
+
+
+class _SharedMap:
+    """A map whose callers share a pool, and evenly the results that may wait."""
+
+    def __init__(self, pool: ThreadPoolExecutor, ahead: int) -> None:
+        self._pool, self._ahead = pool, ahead
+        self._lock, self._callers = Lock(), 0
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
+        with self._lock:
+            self._callers += 1
+        try:
+            yield from _in_order(self._pool, function, items, lambda: max(2, self._ahead // self._callers))
+        finally:
+            with self._lock:
+                self._callers -= 1
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: Callable[[], int]
+) -> Iterator[Result]:
+    """Yield results in the order of the items, of which `ahead()` at most are begun before their turn."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            while len(waiting) >= ahead():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for begun in waiting:
+            begun.cancel()
 
 
 def may_pass(error: object) -> bool:

@@ -14,6 +14,9 @@ from .config import Files, TargetSet
 from .runs import Stage
 from .work import Work
 
+ROW_GROUPS_AHEAD = 4
+"""Row groups a worker that may wait for being written: with 8 MB each, 32 MB a worker in all."""
+
 
 def target_corpus(name: str) -> str:
     """Return the name under which a target set lies in the lake."""
@@ -37,19 +40,28 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
     def read_new(stage: Stage) -> Snapshot:
         plan = plan_reading(work.lake, corpus, files, options)
         _refuse_known(work, corpus, plan, options)
-        packs = plan_packs(plan.unread)
-
-        def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
-            done = read_pack(work.lake, corpus, pack, options)
-            return [(record, done) for record in done.files]
-
-        fresh = [pair for pairs in work.map(f"ingest {corpus}", read, packs) for pair in pairs]
+        fresh = _read(work, corpus, plan_packs(plan.unread), options)
         stage.computed, stage.reused = len(fresh), len(plan.reused)
         if not fresh and (last := unchanged(work.lake, corpus, files, options)):
             return last
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
 
     return work.stage(f"ingest {corpus}", read_new)
+
+
+def _read(
+    work: Work, corpus: str, packs: list[list[InputFile]], options: IngestOptions
+) -> list[tuple[FileRecord, Pack]]:
+    """Read packs side by side, and where there are fewer than workers, each with several threads."""
+    workers = work.engine.workers
+    ahead = ROW_GROUPS_AHEAD * workers // max(1, min(workers, len(packs))) if workers > 1 else 0
+    with work.engine.inner_map() as inner:
+
+        def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
+            done = read_pack(work.lake, corpus, pack, options, inner, ahead)
+            return [(record, done) for record in done.files]
+
+        return [pair for pairs in work.map(f"ingest {corpus}", read, packs) for pair in pairs]
 
 
 def _refuse_known(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> None:

@@ -5,20 +5,23 @@ run that was killed reads only the packs again that were in flight. A file whose
 record is trusted; any other is digested, and read only where its bytes are new.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow.compute as pc
 
+from .documents import IdMaker
 from .errors import InputError
 from .fingerprint import file_sha256, fingerprint
 from .inputs import InputFile
 from .lake import Lake, read_json
 from .quarantine import QuarantineWriter
-from .readers import BadRecord, ReadOptions, read_records
+from .readers import BadRecord, Map, ReadOptions, read_records
 from .schema import QUARANTINE
-from .shards import ROW_GROUP_BYTES, SHARD_BYTES, IdMaker, Shard, ShardWriter, Span
+from .shards import ROW_GROUP_BYTES, SHARD_BYTES, Shard, ShardWriter, Span
 
 READER_VERSION = 1
 SMALL_FILE_BYTES = 1 << 20
@@ -90,17 +93,20 @@ def plan_packs(files: Iterable[InputFile]) -> list[list[InputFile]]:
     return [*packs, small] if small else packs
 
 
-def read_pack(lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions) -> Pack:
+def read_pack(
+    lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions, map: Map = map, ahead: int = 0
+) -> Pack:
     """Read files into published shards and quarantine, publish the pack's record and return it.
 
-    Raises InputError at the first bad record where the options say `on_bad: fail`.
+    `map` may parse on several threads, and `ahead` row groups may wait for being written meanwhile; the pack is the
+    same. Raises InputError at the first bad record where the options say `on_bad: fail`.
     """
     key = fingerprint([corpus, options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files]])
     with (
-        ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes) as writer,
+        ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes, ahead) as writer,
         QuarantineWriter(lake.quarantine(corpus, key), lake.scratch) as quarantine,
     ):
-        records = [_read_file(writer, quarantine, file, options) for file in files]
+        records = [_read_file(writer, quarantine, file, options, map, bool(ahead)) for file in files]
         shards = writer.finish()
         quarantine.finish()
     pack = Pack(key, options.key, tuple(records), tuple(shards))
@@ -109,17 +115,14 @@ def read_pack(lake: Lake, corpus: str, files: list[InputFile], options: IngestOp
 
 
 def _read_file(
-    writer: ShardWriter, quarantine: QuarantineWriter, file: InputFile, options: IngestOptions
+    writer: ShardWriter, quarantine: QuarantineWriter, file: InputFile, options: IngestOptions, map: Map, threads: bool
 ) -> FileRecord:
     """Send a file's documents and bad records to their writers; return its record."""
     ids = IdMaker(file.below)
     documents = repaired = quarantined = 0
     usable = True
-    try:
-        sha256 = file_sha256(file.path)
-    except OSError:
-        sha256 = ""  # the reader says what is wrong
-    for item in read_records(file, options.read):
+    sha256 = _digest(file, beside=threads and file.size >= SMALL_FILE_BYTES)
+    for item in read_records(file, options.read, map):
         if isinstance(item, BadRecord):
             refuse(item, options)
             quarantine.add(item)
@@ -131,8 +134,25 @@ def _read_file(
         writer.add(file, item, ids)
     documents, repaired = (documents, repaired) if usable else (0, 0)
     return FileRecord(
-        **stat_of(file), sha256=sha256, documents=documents, quarantined=quarantined, repaired=repaired, usable=usable
+        **stat_of(file), sha256=sha256(), documents=documents, quarantined=quarantined, repaired=repaired, usable=usable
     )
+
+
+def _digest(file: InputFile, *, beside: bool) -> Callable[[], str]:
+    """Digest a file, `beside` on a thread of its own; return what gives the digest, empty where there is no file."""
+
+    def found() -> str:
+        try:
+            return file_sha256(file.path)
+        except OSError:
+            return ""  # the reader says what is wrong
+
+    if not beside:
+        return partial(str, found())
+    thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-digest")
+    digest = thread.submit(found)
+    thread.shutdown(wait=False)
+    return digest.result
 
 
 def stat_of(file: InputFile) -> dict[str, Any]:

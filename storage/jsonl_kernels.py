@@ -138,7 +138,7 @@ def _member(
 
 
 @njit(nogil=True, cache=True)
-def _seen(data: Bytes, i: np.uint64, end: np.uint64, n: np.uint64, hashes: Counts) -> bool:
+def _seen(data: Bytes, i: np.uint64, end: np.uint64, n: np.uint64, hashes: Counts) -> np.bool_:
     """Say whether one of the `n` keys before has the hash of this one; keep it."""
     state = _SEED
     while i < end:
@@ -180,7 +180,9 @@ def _fields(data: Bytes, n: np.uint64, text: np.uint64, columns: Columns, row: n
             own = np.uint64(k)
         elif field != OTHER and not _label(data, spans[k, 2], spans[k, 3], field, columns, row):
             return False
-    return bool(columns[2][TEXT, row]) and _meta(data, own, others, n, columns, row, members)
+    if not columns[2][TEXT, row]:
+        return False
+    return _meta(data, own, others, n, columns, row, members)
 
 
 @njit(nogil=True, cache=True)

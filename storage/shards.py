@@ -3,13 +3,16 @@
 A shard holds at most 128 MB of text in row groups of at most 8 MB; a row group is what one thread holds at a time, so
 memory is row group x workers whatever the corpus. Shards are named by their content, so an unchanged file makes the
 same shards again.
+
+Compressing a row group (zstd level 3, 250 MB/s) takes longer than all before it, so each shard is written on a thread
+of its own, and a long file's next shard may begin before the last one is done.
 """
 
-import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
+from .documents import IdMaker, documents
 from .fingerprint import TableDigest
 from .inputs import InputFile
 from .lake import Lake, read_table, whole
@@ -31,6 +34,7 @@ BYTES_A_ROW = 128
 """What a row weighs beside its text and metadata: id, key, hash, origin."""
 
 Mask = npt.NDArray[np.bool_]
+REPEATING = ["source", "file"]  # columns worth a dictionary; trying one for text costs a tenth of the time
 DIGESTED = pa.schema([f for f in DOCUMENT if f.name != "text"])  # text_hash stands for the text
 
 
@@ -80,24 +84,18 @@ def as_batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def text_hashes(text: pa.Array) -> list[bytes]:
-    """Return for each text the first 16 bytes of the SHA-256 of its UTF-8 form."""
-    if len(text) == 0:
-        return []
-    offsets = np.frombuffer(text.buffers()[1], dtype=np.int64)[text.offset : text.offset + len(text) + 1].tolist()
-    data = memoryview(text.buffers()[2] or b"")
-    return [hashlib.sha256(data[start:stop]).digest()[:16] for start, stop in pairwise(offsets)]
-
-
 class ShardWriter:
     """Write the documents of one pack of files as shards; a context manager.
 
     Nothing is visible before `finish`: a file that turns out to have changed while it was read can still be given up.
+    `ahead` row groups may wait for being written while `add` goes on; what is written does not depend on it.
     """
 
-    def __init__(self, lake: Lake, corpus: str, shard_bytes: int, row_group_bytes: int) -> None:
+    def __init__(self, lake: Lake, corpus: str, shard_bytes: int, row_group_bytes: int, ahead: int = 0) -> None:
         self._lake, self._corpus = lake, corpus
         self._shard_bytes, self._row_group_bytes = shard_bytes, row_group_bytes
+        self._ahead = ahead
+        self._writing: deque[Future[None]] = deque()
         self._pending: list[pa.RecordBatch] = []
         self._pending_size = 0
         self._open: _OpenShard | None = None
@@ -110,9 +108,9 @@ class ShardWriter:
         for shard in [*self._closed, *([self._open] if self._open else [])]:
             shard.discard()
 
-    def add(self, file: InputFile, records: pa.RecordBatch, ids: "IdMaker") -> None:
+    def add(self, file: InputFile, records: pa.RecordBatch, ids: IdMaker) -> None:
         """Add the next records (schema RECORD) of a file; `ids` is that file's own."""
-        batch = _documents(file, records, ids)
+        batch = documents(file, records, ids)
         sizes = _sizes(batch)
         for start, stop in _slices(sizes, self._row_group_bytes):
             piece = batch.slice(start, stop - start)
@@ -126,6 +124,7 @@ class ShardWriter:
         """Publish all shards and return them in row order."""
         self._flush()
         self._roll()
+        self._wait(0)
         shards = [closed.publish(self._lake, self._corpus) for closed in self._closed]
         self._closed = []
         return shards
@@ -137,8 +136,14 @@ class ShardWriter:
             self._roll()
         if self._open is None:
             self._open = _OpenShard(temporary_path(self._lake.scratch, "shard.parquet"))
-        self._open.write(self._pending, self._pending_size)
+        self._writing.append(self._open.write(self._pending, self._pending_size))
         self._pending, self._pending_size = [], 0
+        self._wait(self._ahead)
+
+    def _wait(self, ahead: int) -> None:
+        """Wait until no more than `ahead` row groups are to be written; raise what went wrong with the others."""
+        while len(self._writing) > ahead:
+            self._writing.popleft().result()
 
     def _roll(self) -> None:
         if self._open:
@@ -148,24 +153,25 @@ class ShardWriter:
 
 
 class _OpenShard:
-    """A shard that is being written: the file, its digest so far, the files it holds."""
+    """A shard that is being written: the file and the thread that writes it, its digest so far, the files it holds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = self.n_bytes = self.rows = 0
         self._digest = TableDigest(DIGESTED)
         self._spans: list[Span] = []
-        self._writer = pq.ParquetWriter(path, DOCUMENT, **PARQUET)
+        self._writer = pq.ParquetWriter(path, DOCUMENT, **PARQUET, use_dictionary=REPEATING)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-shard")
 
-    def write(self, batches: list[pa.RecordBatch], size: int) -> None:
-        """Write one row group that weighs `size`."""
+    def write(self, batches: list[pa.RecordBatch], size: int) -> Future[None]:
+        """Begin to write one row group that weighs `size`."""
         table = pa.Table.from_batches(batches, DOCUMENT)
         self._digest.update(table.drop_columns("text"))
         for batch in batches:
             self._extend(batch.column("file")[0].as_py(), batch.num_rows)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self.size += size
         self.n_bytes += pc.sum(table.column("n_bytes")).as_py()
+        return self._thread.submit(self._writer.write_table, table, row_group_size=max(1, table.num_rows))
 
     def _extend(self, file: str, rows: int) -> None:
         if self._spans and self._spans[-1].file == file:
@@ -176,77 +182,21 @@ class _OpenShard:
         self.rows += rows
 
     def close(self) -> None:
-        self._writer.close()
+        """Begin to write the footer."""
+        self._closed = self._thread.submit(self._writer.close)
+        self._thread.shutdown(wait=False)
 
     def discard(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
         self._writer.close()
         self.path.unlink(missing_ok=True)
 
     def publish(self, lake: Lake, corpus: str) -> Shard:
+        self._closed.result()
         digest = self._digest.hexdigest()
         target = lake.shard(corpus, digest)
         move_into_place(self.path, target)
         return Shard(digest, self.rows, self.n_bytes, tuple(self._spans), target)
-
-
-class IdMaker:
-    """Make ids for the records of one file that have none: hash(path below the glob, text), `-n` for the n-th copy.
-
-    The copies are counted over 64-bit prefixes kept in sorted runs: 8 bytes a record, so a file of 10^8 records needs
-    0.8 GB.
-    """
-
-    def __init__(self, below: str) -> None:
-        self._below = below.encode()
-        self._runs: list[npt.NDArray[np.uint64]] = []
-        self._fresh: set[int] = set()
-        self._copies: dict[int, int] = {}
-
-    def make(self, text_hash: bytes) -> str:
-        """Return the id of the next record without one."""
-        name = hashlib.blake2b(self._below + b"\0" + text_hash, digest_size=16).hexdigest()
-        key = int(name[:16], 16)
-        if key not in self._fresh and not any(_contains(run, key) for run in self._runs):
-            self._fresh.add(key)
-            if len(self._fresh) >= 1 << 16:
-                self._spill()
-            return name
-        self._copies[key] = self._copies.get(key, 0) + 1
-        return f"{name}-{self._copies[key]}"
-
-    def _spill(self) -> None:
-        run = np.array(sorted(self._fresh), dtype=np.uint64)
-        self._fresh = set()
-        while self._runs and self._runs[-1].size <= run.size:
-            run = np.sort(np.concatenate([self._runs.pop(), run]))
-        self._runs.append(run)
-
-
-def _contains(run: npt.NDArray[np.uint64], key: int) -> bool:
-    place = int(np.searchsorted(run, np.uint64(key)))
-    return place < run.size and int(run[place]) == key
-
-
-def _documents(file: InputFile, records: pa.RecordBatch, ids: IdMaker) -> pa.RecordBatch:
-    """Return records as documents: with id, key, hash, size and origin."""
-    text = records.column("text")
-    hashes = text_hashes(text)
-    given = records.column("doc_id").to_pylist()
-    doc_ids = [ids.make(h) if d is None else d for d, h in zip(given, hashes, strict=True)]
-    columns = {
-        "doc_id": pa.array(doc_ids, pa.string()),
-        "doc_key": pa.array([doc_key(d) for d in doc_ids], pa.uint64()),
-        "file": pa.array([file.name] * records.num_rows, pa.string()),
-        "n_bytes": pc.binary_length(text).cast(pa.int64()),
-        "text_hash": pa.array(hashes, pa.binary(16)),
-    }
-    arrays = [columns[f.name] if f.name in columns else records.column(f.name) for f in DOCUMENT]
-    return pa.RecordBatch.from_arrays(arrays, schema=DOCUMENT)
-
-
-def doc_key(doc_id: str) -> int:
-    """Return the 64-bit key of a document id: xxh3_64 of its UTF-8 form."""
-    return xxhash.xxh3_64_intdigest(doc_id.encode())
 
 
 def _sizes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .documents import text_hashes
 from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
 from .publish import DIGEST_FIELD
 from .schema import DOCUMENT
-from .shards import DIGESTED, Shard, text_hashes
+from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
 from .state import check_state
 

@@ -113,14 +113,14 @@ def flat(items):
             yield item.line, item.reason, item.raw
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(lines=st.lists(LINE | damaged(), max_size=12), options=OPTIONS)
 def test_blocks_hold_what_their_lines_hold(lines, options):
     block = Block(0, b"".join(line + b"\n" for line in lines))
     assert list(flat(_parsed("a", options, block))) == list(expected(lines, options))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(lines=st.lists(LINE, max_size=30), size=st.integers(1, 200), data=st.data())
 def test_chunks_and_damage_move_nothing(lines, size, data):
     content = b"\n".join(lines)

@@ -18,9 +18,9 @@ from tamis.selectors.base import Selector, Target
 from tamis.selectors.budget import CutRule, Part
 from tamis.selectors.keyed import stream_key
 from tamis.selectors.registry import REGISTRY
+from tamis.storage.documents import doc_key, text_hashes
 from tamis.storage.lake import Lake
 from tamis.storage.schema import DOCUMENT
-from tamis.storage.shards import doc_key, text_hashes
 from tamis.storage.state import load_state, publish_state
 
 MADE = {}
