@@ -7,7 +7,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tamis.storage.inputs import list_inputs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tamis.storage.inputs import Record, list_inputs
+from tamis.storage.parquet_rows import _columns_of, _record_or_bad, _rows
 from tamis.storage.readers import ReadOptions, read_records
 
 
@@ -132,3 +135,48 @@ def test_a_meta_column_of_json_objects_is_an_object(read, tmp_path):
     assert found[:2] == ['{"n":123456789012345678901,"s":"x"}', None]
     assert [json.loads(m) for m in found[2:4]] == [{"meta": "{broken"}, {"meta": "plain"}]
     assert found[4] is None
+
+
+WORDS = ["", "a", "é\n", None]
+KINDS = [
+    ("text", pa.string(), st.sampled_from(["", "x", "é"])),
+    ("text", pa.large_string(), st.sampled_from(WORDS)),
+    ("text", pa.dictionary(pa.int8(), pa.string()), st.sampled_from(WORDS[:3])),
+    *[("id", kind, st.sampled_from(WORDS)) for kind in (pa.string(), pa.large_string())],
+    *[("id", kind, st.sampled_from([0, -7, None])) for kind in (pa.int8(), pa.int64(), pa.float32())],
+    ("id", pa.uint64(), st.sampled_from([0, 2**64 - 1])),
+    ("source", pa.string(), st.sampled_from(WORDS)),
+    ("source", pa.int32(), st.sampled_from([3, None])),
+    ("source", pa.bool_(), st.booleans()),
+    ("meta", pa.string(), st.sampled_from(['{"a": 1}', '{"b":', "x", "{}", None])),
+    ("meta", pa.struct([("b", pa.int64()), ("source", pa.string())]), st.just({"b": 1, "source": None}) | st.none()),
+    ("b", pa.timestamp("ns", "Europe/Paris"), st.sampled_from([0, 10**18])),
+    ("b", pa.date32(), st.sampled_from([0, -800_000, None])),  # before year 1
+]
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_columns_are_what_their_rows_are(data):
+    chosen = data.draw(st.lists(st.sampled_from(KINDS), unique_by=lambda kind: kind[0]))
+    chosen += [KINDS[0]] * all(name != "text" for name, _, _ in chosen)
+    n_rows = data.draw(st.integers(1, 4))
+    arrays = [pa.array([data.draw(values) for _ in range(n_rows)], kind) for _, kind, values in chosen]
+    batch = pa.RecordBatch.from_arrays(arrays, [name for name, _, _ in chosen])
+    options = data.draw(st.sampled_from([ReadOptions(), ReadOptions(max_record_bytes=1), ReadOptions(source="b")]))
+    rows = [_record_or_bad("a", line, row, options) for line, row in enumerate(_rows(batch), 5)]
+    found = _columns_of(batch, 5, options)
+    if found is not None:
+        found.validate(full=True)
+        assert [Record(**row) for row in found.to_pylist()] == rows
+
+
+def test_ordinary_columns_make_no_objects_of_texts():
+    batch = pa.record_batch({"text": ["a", ""], "id": ["", None], "source": pa.array([1, None]), "url": ["u", "v"]})
+    assert _columns_of(batch, 1, ReadOptions()).to_pylist() == [
+        {"doc_id": None, "text": "a", "source": "1", "meta": '{"url":"u"}', "line": 1, "repaired": False},
+        {"doc_id": None, "text": "", "source": None, "meta": '{"url":"v"}', "line": 2, "repaired": False},
+    ]
+    assert _columns_of(pa.record_batch({"text": ["a", None]}), 1, ReadOptions()) is None
+    bad = pa.array([b"a", b"\xff"]).view(pa.string())
+    assert _columns_of(pa.record_batch({"text": bad}), 1, ReadOptions()) is None
