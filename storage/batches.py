@@ -4,8 +4,10 @@ Where a batch ends depends on the records alone, not on the pieces in which they
 file was read.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from operator import itemgetter
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,6 @@ from .inputs import BadRecord, Record
 from .schema import RECORD
 
 Item = TypeVar("Item")
-Other = TypeVar("Other")
 Result = TypeVar("Result")
 
 
@@ -29,56 +30,67 @@ class Map(Protocol):
 
 
 _ROW_BYTES = 64  # what a document without text counts, so that a batch of them ends somewhere
-_MAX_ROWS = 1024
+_MAX_RECORDS = 1024
 
 
-def record_batch(records: Iterable[Record]) -> pa.RecordBatch:
-    """Return some records, one at least, as one batch."""
-    columns = zip(zip(*records, strict=True), RECORD, strict=True)
-    return pa.RecordBatch.from_arrays([pa.array(values, field.type) for values, field in columns], schema=RECORD)
+class Piece(NamedTuple):
+    """Some records of a file, and the bad records between them."""
+
+    rows: pa.RecordBatch  # may be none
+    bad: list[tuple[int, BadRecord]]  # in order; each with how many of the rows come before it
 
 
-def gathered(items: Iterable[Record | Other], batch_bytes: int) -> Iterator[pa.RecordBatch | Other]:
-    """Turn records that follow each other into batches; whatever else there is stays between them, where it was."""
+def gathered(items: Iterable[Record | pa.RecordBatch | BadRecord], batch_bytes: int) -> Iterator[Piece]:
+    """Gather Python's records to pieces; a batch is a piece of its own."""
     rows: list[Record] = []
+    bad: list[tuple[int, BadRecord]] = []
     n_chars = 0
     for item in items:
         if isinstance(item, Record):
             rows.append(item)
             n_chars += len(item.text)
-            if n_chars < batch_bytes and len(rows) < _MAX_ROWS:
-                continue
-        if rows:
-            yield record_batch(rows)
-            rows, n_chars = [], 0
-        if not isinstance(item, Record):
-            yield item
-    if rows:
-        yield record_batch(rows)
+        elif isinstance(item, BadRecord):
+            bad.append((len(rows), item))
+        if isinstance(item, pa.RecordBatch) or n_chars >= batch_bytes or len(rows) + len(bad) >= _MAX_RECORDS:
+            if rows or bad:
+                yield Piece(_record_batch(rows), bad)
+                rows, bad, n_chars = [], [], 0
+            if isinstance(item, pa.RecordBatch):
+                yield Piece(item, [])
+    if rows or bad:
+        yield Piece(_record_batch(rows), bad)
 
 
-def even_batches(items: Iterable[pa.RecordBatch | BadRecord], batch_bytes: int) -> Iterator[pa.RecordBatch | BadRecord]:
-    """Cut and join batches to about `batch_bytes`; a longer record is its own batch. Bad records pass at once."""
+def _record_batch(records: list[Record]) -> pa.RecordBatch:
+    columns = zip(*records, strict=True) if records else ([],) * len(RECORD)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, RECORD, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=RECORD)
+
+
+def even_batches(pieces: Iterable[Piece], batch_bytes: int) -> Iterator[pa.RecordBatch | BadRecord]:
+    """Cut and join pieces to batches of about `batch_bytes`; a longer record is its own batch.
+
+    Bad records pass at once, and a batch when the next record does not fit into it.
+    """
     waiting: list[pa.RecordBatch] = []
     n_bytes = 0
-    for item in items:
-        if isinstance(item, BadRecord):
-            yield item
-            continue
-        ends = np.cumsum(_sizes(item))
-        start = 0
-        while start < item.num_rows:
+    for rows, bad in pieces:
+        ends, start, passed = np.cumsum(_sizes(rows)), 0, 0
+        while start < rows.num_rows:
             before = int(ends[start - 1]) if start else 0
             stop = int(np.searchsorted(ends, before + batch_bytes - n_bytes, side="right"))
-            if not waiting:
-                stop = max(stop, start + 1)
-            elif stop <= start:
+            stop = stop if waiting else max(stop, start + 1)
+            if stop > start:
+                waiting.append(rows.slice(start, stop - start))
+                n_bytes += int(ends[stop - 1]) - before
+                start = stop
+            here = bisect_right(bad, start, lo=passed, key=itemgetter(0))
+            yield from (record for _, record in bad[passed:here])
+            passed = here
+            if start < rows.num_rows:
                 yield _joined(waiting)
                 waiting, n_bytes = [], 0
-                continue
-            waiting.append(item.slice(start, stop - start))
-            n_bytes += int(ends[stop - 1]) - before
-            start = stop
+        yield from (record for _, record in bad[passed:])
     if waiting:
         yield _joined(waiting)
 

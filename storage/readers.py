@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from .batches import Map, even_batches, gathered
+from .batches import Map, Piece, even_batches, gathered
 from .inputs import RAW_BYTES, BadRecord, InputFile, ReadOptions, Record
 from .json_lines import json_lines
 from .jsonl import not_lines
@@ -42,7 +42,7 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
             if change := _change(file, os.fstat(handle.fileno())):
                 yield BadRecord(file.name, None, change, b"")
                 return
-            yield from even_batches(_records(file, handle, options, map), options.batch_bytes)
+            yield from even_batches(_pieces(file, handle, options, map), options.batch_bytes)
     except FileNotFoundError:
         yield BadRecord(file.name, None, "vanished between listing and reading", b"")
     except OSError as error:
@@ -52,24 +52,21 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
             yield BadRecord(file.name, None, change, b"")
 
 
-def _records(file: InputFile, handle: BinaryIO, options: ReadOptions, map: Map) -> Iterator[pa.RecordBatch | BadRecord]:
+def _pieces(file: InputFile, handle: BinaryIO, options: ReadOptions, map: Map) -> Iterator[Piece]:
     start = handle.read(RAW_BYTES)
     handle.seek(0)
     form = _form(file, start, options)
     if not start:
-        return
+        return iter(())
     if form == "parquet":
-        yield from gathered(parquet_rows(file.name, handle, options), options.batch_bytes)
-        return
+        return gathered(parquet_rows(file.name, handle, options), options.batch_bytes)
     head, chunks = with_head(decompressed(handle))
-    if head.startswith(_BYTE_ORDER_MARKS):
-        yield BadRecord(file.name, None, _NOT_UTF8, head[:RAW_BYTES])
-    elif form == "text":
-        yield from gathered(_one_document(file, head, chunks, options), options.batch_bytes)
-    elif reason := not_lines(head):
-        yield BadRecord(file.name, None, reason, head[:RAW_BYTES])
-    else:
-        yield from json_lines(file.name, chunks, options, map)
+    reason = _NOT_UTF8 if head.startswith(_BYTE_ORDER_MARKS) else not_lines(head) if form == "jsonl" else None
+    if reason:
+        return gathered([BadRecord(file.name, None, reason, head[:RAW_BYTES])], options.batch_bytes)
+    if form == "text":
+        return gathered(_one_document(file, head, chunks, options), options.batch_bytes)
+    return json_lines(file.name, chunks, options, map)
 
 
 def _form(file: InputFile, start: bytes, options: ReadOptions) -> str:
