@@ -4,7 +4,7 @@ Ordinary is one valid object whose text, id, source and `meta` are of their usua
 invalid, lone surrogates, repeated keys, escapes in keys) is only pointed out, and `jsonl.parse_line` decides what it
 is: so nothing is decided here, and what is taken here is what `parse_line` makes of it. A test compares the two.
 
-One core takes 0.5 GB of lines a second; msgspec and Python objects took 0.15.
+One core takes 0.5 GB of lines a second; msgspec and Python objects took 0.15. Compiling takes some seconds, once.
 
 Counts are named constants of one type, because Numba compiles a function anew for each literal that it is given.
 Trap: its cache does not follow changes of `json_kernels`; whoever edits that removes `__pycache__/*.nb?`.

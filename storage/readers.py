@@ -31,7 +31,9 @@ _NOT_UTF8 = "UTF-16 or UTF-32 (it begins with a byte order mark), expected UTF-8
 def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Iterator[pa.RecordBatch | BadRecord]:
     """Yield a file's documents in its order, as batches with the schema `RECORD`, and what could not be read.
 
-    `map` parses blocks of JSON Lines, of about 1 MB, for instance on several threads; what comes out is the same.
+    `map` parses blocks of JSON Lines, of about 1 MB: by default one after the other, or on several threads with
+    `pipelines.engine.Threads(n).inner_map()`; what comes out is the same. It must not look far ahead, as
+    `Executor.map` does, which would hold the whole file.
 
     `doc_id` is null where the file gives none. `line` counts from 1; it is null where the file is one document. A file
     that is not what was listed, or does not stay so, ends with an entry "changed while being read": what it gave is
