@@ -112,11 +112,89 @@ def flat(pieces):
         yield from records
 
 
+def taken(lines, options):
+    """Return what the kernel alone makes of lines, and how many it leaves."""
+    data, at, rows, n_odd, n_before = b"".join(line + b"\n" for line in lines), 0, [], 0, 0
+    while at < len(data):
+        batch, odd, at, n_lines = _scanned(data, at, n_before, options)
+        batch.validate(full=True)
+        rows += [Record(**row) for row in batch.to_pylist()]
+        n_odd += len(odd)
+        n_before += n_lines
+    return rows, n_odd
+
+
+def assert_agree(lines, options):
+    whole = list(expected(lines, options))
+    rows, n_odd = taken(lines, options)
+    assert set(rows) <= {item for item in whole if isinstance(item, Record)}
+    assert len(whole) <= len(rows) + n_odd
+    for share in (16, 0):  # most odd lines by hand, or each put in its place
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tamis.storage.json_lines._ODD_SHARE", share)
+            assert list(flat(_parsed("a", options, Block(0, b"".join(line + b"\n" for line in lines))))) == whole
+
+
 @settings(max_examples=200, deadline=None)
 @given(lines=st.lists(LINE | damaged(), max_size=12), options=OPTIONS)
 def test_blocks_hold_what_their_lines_hold(lines, options):
-    block = Block(0, b"".join(line + b"\n" for line in lines))
-    assert list(flat(_parsed("a", options, block))) == list(expected(lines, options))
+    if "." in options.text + options.id + options.source:
+        found = list(flat(_parsed("a", options, Block(0, b"".join(line + b"\n" for line in lines)))))
+        assert found == list(expected(lines, options))
+    else:
+        assert_agree(lines, options)
+
+
+BYTES = [bytes([byte]) for byte in range(256) if byte != 10]
+ANYWHERE = [
+    b'{"text":"%b"}', b'{"text":"a\\%b"}', b'{%b"text":"a"}', b'{"text"%b:"a"}', b'{"text":"a"%b}', b'{"text":"a"}%b',
+    b'{"text":"","meta":{"a":"%b"}}', b'{"text":"","m":[1%b]}', b'{"text":"","id":%b}', b'{"text":"","%b":1}',
+    b'{"text":"","m":%b1}', b'{"text":"","m":1%b2}',
+]  # fmt: skip
+EDGES = [bytes([byte]) for byte in (0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0)]
+SEQUENCES = [
+    lead + rest
+    for lead in BYTES[0xBF:]
+    for edge in EDGES
+    for rest in (b"", edge, edge + b"\x80", edge + b"\x80\x80", b"\x90" + edge + b"\x80", b"\x90\x80" + edge)
+]
+UNITS = [b"0041", b"00e9", b"d7ff", b"d800", b"dbff", b"dc00", b"dfff", b"e000", b"ffff"]
+ESCAPES = [b"\\u" + a + join + b for a in UNITS for b in UNITS for join in (b"\\u", b"", b"x\\u", b"\\\\u")]
+NUMBERS_OR_NOT = (
+    b"0 -0 00 01 -01 1 1. 1.0 .5 1.e1 1e 1e+ 1e+1 1E-01 1e1.0 - -- +1 1- 0e0 0x0 true tru truee null nul false nulL "
+    b'[] [,] [1,] [[]] [} {} {,} {:} "" " \'\' NaN -Infinity'
+)
+VALUED = [
+    b'{"text":"","m":%b}', b'{"text":"","id":%b}', b'{"text":"","source":%b}', b'{"text":%b}', b'{"text":"","m":[%b]}',
+    b'{"text":"","meta":%b,"a":1}', b'{"text":"","meta":%b}',
+]  # fmt: skip
+NESTED = [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")]
+REPEATED = [
+    b'{"a":1,"text":"","a":2}', b'{"text":"","text":""}', b'{"text":"","meta":{"a":1,"a":2}}',
+    b'{"id":1,"text":"","id":2}',
+    b'{"text":"","meta":{"a":1,"a":2},"b":1}', b'{"text":"","meta":{"b":1},"b":2}', b'{"b":0,"text":"","meta":{"a":1}}',
+    b'{"text":"","meta":{},"b":1}', b'{"text":"","meta":{ }}', b'{"text":"","id":""}', b'{"text":"","source":""}',
+    b'{"text":"","meta":{"text":1},"b":2}', b'{"\\u0061":1,"text":"","a":2}', b'{"text":"","meta":null,"meta":{}}',
+]  # fmt: skip
+EXHAUSTIVE = {
+    "any byte": [place % byte for place in ANYWHERE for byte in BYTES],
+    "UTF-8": [b'{"text":"%b"}' % sequence for sequence in SEQUENCES],
+    "surrogates": [b'{"text":"%b"}' % escape for escape in ESCAPES],
+    "values": [place % word for place in VALUED for word in NUMBERS_OR_NOT.split()],
+    "depth": [
+        b'{"text":"","%b":%b1%b}' % (key, begin * depth, end * depth)
+        for depth in (1, 2, 29, 30, 31, 32, *range(57, 67), 127, 128, 129, 255, 256, 257)
+        for begin, end in NESTED
+        for key in (b"meta", b"m")
+    ],
+    "many keys": [b'{"text":""%b}' % b"".join(b',"k%d":1' % k for k in range(n)) for n in range(124, 132)],
+    "repeated keys": REPEATED,
+}
+
+
+@pytest.mark.parametrize("case", EXHAUSTIVE)
+def test_the_kernel_takes_nothing_else(case):
+    assert_agree(EXHAUSTIVE[case], ReadOptions())
 
 
 @settings(max_examples=60, deadline=None)
