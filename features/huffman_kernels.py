@@ -62,7 +62,7 @@ def scratch() -> Scratch:
 
 
 @njit(nogil=True, cache=True)
-def block_end(literals: Int32s, distances: Int32s, n_bytes: int, bits: int, last: bool, room: Any) -> int:
+def block_end(literals: Int32s, distances: Int32s, n_bytes: np.int64, bits: int, last: bool, room: Any) -> int:
     """Return the place in bits after a block that begins at `bits`.
 
     `literals` and `distances` count the symbols (the end of the block with them) that stand for `n_bytes` of input. As
@@ -102,7 +102,7 @@ def _table_bits(table: Int32s, room: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _build(counts: Int32s, longest: int, room: Any) -> np.uint64:
+def _build(counts: Int32s, longest: np.int64, room: Any) -> np.uint64:
     """Write the length of each symbol's code (0: none); return the last symbol that has one."""
     heap, lengths = room.heap, room.lengths
     n, last = _fill(counts, heap, lengths)
@@ -191,7 +191,7 @@ def _merge(heap: UInt64s, n: np.uint64, node: np.uint64, room: Any) -> np.uint64
 
 
 @njit(nogil=True, cache=True)
-def _limit(at: np.uint64, last: np.uint64, longest: int, room: Any) -> None:
+def _limit(at: np.uint64, last: np.uint64, longest: np.int64, room: Any) -> None:
     """Write code lengths of at most `longest` bits where the tree is deeper, moving leaves as zlib does."""
     order, parents, lengths, n_codes = room.order, room.parents, room.lengths, room.n_codes
     n_codes[:] = 0

@@ -16,7 +16,7 @@ official numbers. `tests/benchmarks/selector_shares.py` compares them.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,9 +26,10 @@ import pyarrow as pa
 from ..features.base import Feature
 from ..features.ngrams import NGrams
 from ..storage.errors import ConfigError, SelectionError
-from .base import Batches, Choice, Draw, Selector, Target, remaining
-from .budget import Cut, CutRule, Parts, make_cut
+from .base import Batches, Choice, Draw, Selector, Target
+from .budget import CutRule, Parts
 from .dsir_kernels import count_buckets, log_ratios, shrunken_means, sum_ratios
+from .target_shares import cut_by_target, proportions, score_columns
 
 EPSILON = 1e-8
 """Added to both probabilities, as the official code does: no n-gram counts infinitely."""
@@ -132,7 +133,13 @@ class Dsir(Selector):
         p_pool = pool / max(1, pool.sum())
         ratio = np.stack([self._ratio(p_pool, counts) for counts in counted])
         centre = tuple((ratio * p_pool).sum(axis=1).tolist())
-        return DsirState(tuple(names), _proportions(weights, counted), ratio, centre, np.stack(counted))
+        return DsirState(
+            tuple(names),
+            proportions("dsir", weights, [float(c.sum()) for c in counted]),
+            ratio,
+            centre,
+            np.stack(counted),
+        )
 
     def _count(self, batches: Iterable[pa.RecordBatch]) -> Int64s:
         counts = np.zeros(self.buckets, dtype=np.int64)
@@ -160,7 +167,7 @@ class Dsir(Selector):
         blank = (n_ids == 0) & (self.normalise == "per_token")
         columns = {
             name: pa.array(self._scores(ends, ids, ratio, centre), mask=short | blank)
-            for name, ratio, centre in zip(_columns(state), state.ratio, state.centre, strict=True)
+            for name, ratio, centre in zip(score_columns(state.names), state.ratio, state.centre, strict=True)
         }
         reason = np.where(short, f"fewer than {self.min_words} words", "no words")
         return pa.table(columns | {"reason": pa.array(reason, mask=~(short | blank))})
@@ -182,23 +189,7 @@ class Dsir(Selector):
 
     def select(self, parts: Callable[[str], Parts], state: DsirState, rule: CutRule, draw: Draw) -> Choice:
         """Cut once for each target with its share of the budget; a document goes to the first target that takes it."""
-        columns = _columns(state)
-        if len(columns) == 1:
-            return super().select(parts, state, rule, draw)
-        budgets: list[int | None] = [None] * len(columns)
-        if rule.budget is not None:
-            budgets = list(_share(rule.budget, state.proportions))
-        cuts: dict[str, Cut] = {}
-        streams = {name: parts(name) for name in columns}
-        for i, name in enumerate(columns):
-            stream = streams[name]
-            for earlier in columns[:i]:
-                stream = remaining(stream, streams[earlier], cuts[earlier])
-            streams[name] = stream
-            percent = None if rule.percent is None else rule.percent * state.proportions[i]
-            own = replace(rule, budget=budgets[i], percent=percent)
-            cuts[name] = make_cut(stream, own, draw(f"cut/{state.names[i]}"))
-        return Choice(cuts)
+        return cut_by_target(parts, state.names, state.proportions, rule, draw)
 
     def health(self, state: DsirState, scores: Batches, chosen: Batches) -> dict[str, float]:
         """Return the effective sample size of the weights, and the share of the target's n-grams that was chosen."""
@@ -208,7 +199,7 @@ class Dsir(Selector):
         wanted = state.target_counts.sum(axis=0)
         sizes = {
             f"effective_sample{c.removeprefix('score')}_size": _effective_sample_size(scores, c)
-            for c in _columns(state)
+            for c in score_columns(state.names)
         }
         return sizes | {"target_ngrams_covered": float(wanted[found > 0].sum() / wanted.sum())}
 
@@ -219,29 +210,6 @@ def _lists(batch: pa.RecordBatch) -> tuple[Int64s, Any]:
     ends = np.asarray(column.offsets, dtype=np.int64)
     ids = np.asarray(column.flatten())
     return ends - ends[0], ids
-
-
-def _columns(state: DsirState) -> list[str]:
-    """Return the names of the score columns, in the order of the targets."""
-    return ["score"] if len(state.names) == 1 else [f"score_{name}" for name in state.names]
-
-
-def _proportions(weights: Sequence[float | None], counts: Sequence[Int64s]) -> tuple[float, ...]:
-    """Return each target's share of the budget: as given, or by its number of n-grams before smoothing."""
-    if any(w is None for w in weights):
-        if not all(w is None for w in weights):
-            raise SelectionError("dsir: some targets have a proportion and some have none; give all of them, or none")
-        weights = [float(c.sum()) for c in counts]
-    given = np.asarray(weights, dtype=np.float64)
-    if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
-        raise SelectionError(f"dsir: proportions {list(weights)} are not numbers from 0 of which one is above 0")
-    return tuple((given / given.sum()).tolist())
-
-
-def _share(budget: int, proportions: Sequence[float]) -> list[int]:
-    """Split a budget as the official code does: rounded down, the last target takes the rest."""
-    shares = [int(budget * p) for p in proportions[:-1]]
-    return [*shares, budget - sum(shares)]
 
 
 def _effective_sample_size(scores: Batches, column: str) -> float:
