@@ -82,7 +82,7 @@ def block_end(literals: Int32s, distances: Int32s, n_bytes: np.int64, bits: int,
     dynamic += _table_bits(table, room)
     dynamic_bytes, fixed_bytes = (dynamic + 10) >> 3, (fixed + 10) >> 3
     if n_bytes + 4 <= min(dynamic_bytes, fixed_bytes):
-        bits = ((bits + 10) >> 3 << 3) + (4 + n_bytes) * 8
+        bits = ((bits + 10) >> 3 << 3) + int(4 + n_bytes) * 8
     else:
         bits += 3 + (fixed if fixed_bytes <= dynamic_bytes else dynamic)
     return (bits + 7) >> 3 << 3 if last else bits

@@ -8,6 +8,7 @@ top-k and write them as JSONL; the official package with 2 processes, tamis with
 catalogue, Prefect and token counts (`dsir_speed_tamis.py`), and once as `tamis run --no-prefect`, which is not judged.
 
 `work_s` is what a side times itself, after imports and (tamis) with kernels loaded; `process_s` is the whole process.
+`peak_mb` adds up the resident sets of all processes, `proportional_mb` counts what they share once.
 `--copies` adds a pool of so many copies, for tamis alone; `--quick` takes the first tenth of the pool."""
 
 import argparse
@@ -129,7 +130,8 @@ def row(name, runs, n_bytes, official=None):
         "cpu_s_per_mb": cpu / n_bytes * 1e6 if cpu else None,
         "process_s": whole["wall_s"],
         "process_cpu_s": whole["cpu_s"],
-        "peak_mb": whole["peak_mb"],
+        "peak_mb": whole["resident_mb"],
+        "proportional_mb": whole["peak_mb"],
         "second_target_s": said.get("second_target_s"),
         "x work": ratio([s["work_s"] for s, _ in official], work) if official and timed else None,
         "x process": ratio([u.wall_s for _, u in official], fresh) if official else None,

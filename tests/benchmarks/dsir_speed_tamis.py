@@ -44,8 +44,8 @@ class Choosing:
     def read(self, path):
         """Parse the pool, count its n-grams, spool it; `doc_keys` are what the cut is keyed by."""
         keys, writer, self.summary = [], None, None
-        with pa.OSFile(str(self.spool), "wb") as file:
-            for batch, summary, doc_keys in self.engine.map(self._digest, records(path)):
+        with pa.OSFile(str(self.spool), "wb") as file, self.engine.inner_map() as inner:
+            for batch, summary, doc_keys in self.engine.map(self._digest, records(path, inner)):
                 writer = writer or pa.ipc.new_file(file, batch.schema)
                 writer.write_batch(batch)
                 self.summary = self.selector.merge([self.summary, summary]) if self.summary else summary
@@ -113,10 +113,10 @@ class Choosing:
                         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def records(path):
+def records(path, mapped=map):
     """Yield the documents of a JSONL file."""
     (file,) = list_inputs([str(path)], Path.cwd())
-    return read_records(file, ReadOptions(batch_bytes=BATCH_BYTES))
+    return read_records(file, ReadOptions(batch_bytes=BATCH_BYTES), mapped)
 
 
 def timed(function):

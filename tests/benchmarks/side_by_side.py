@@ -34,13 +34,15 @@ class Usage:
     peak_mb: float
     largest_mb: float
     """The largest resident set of one process of it."""
+    resident_mb: float
+    """The largest sum of resident sets, as `top` shows them: what processes share counts once for each."""
 
 
 def measure(command, **options):
     """Run a command to its end; raises CalledProcessError. `options` are those of `subprocess.Popen`."""
     begin = time.monotonic()
     process = subprocess.Popen([str(part) for part in command], **options)
-    peak, done = [0.0, 0.0], threading.Event()
+    peak, done = [0.0, 0.0, 0.0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
     watcher.start()
     _, status, usage = os.wait4(process.pid, 0)
@@ -50,7 +52,7 @@ def measure(command, **options):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak), peak[1])
+    return Usage(wall, usage.ru_utime + usage.ru_stime, max(peak[:2]), peak[1], max(peak[1:]))
 
 
 def alternate(commands, rounds, **options):
@@ -125,6 +127,7 @@ def _watch(pid, peak, done):
         tree = _tree(pid)
         peak[0] = max(peak[0], sum(_mb(f"/proc/{p}/smaps_rollup", "Pss:") for p in tree))
         peak[1] = max(peak[1], *(_mb(f"/proc/{p}/status", "VmHWM:") for p in tree))
+        peak[2] = max(peak[2], sum(_mb(f"/proc/{p}/status", "VmRSS:") for p in tree))
         if done.wait(_SAMPLE_S):
             return
 
