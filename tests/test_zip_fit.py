@@ -20,7 +20,7 @@ from tamis.selectors.keyed import stream_key
 from tamis.selectors.target_sample import stratified
 from tamis.selectors.zip_fit import ZipFit
 from tamis.storage.errors import ConfigError, SelectionError
-from tamis.storage.shards import doc_key
+from tamis.storage.documents import doc_key
 
 OFFICIAL = {
     "gzip_l6": ZipFit("exact", "gzip", 6, "all"),

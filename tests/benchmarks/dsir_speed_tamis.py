@@ -23,7 +23,7 @@ from tamis.selectors.dsir import Dsir
 from tamis.selectors.keyed import stream_key
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
-from tamis.storage.shards import doc_key
+from tamis.storage.documents import doc_key
 
 IDS = "ngrams.ids"
 N_CHOSEN = 1_000

@@ -26,7 +26,7 @@ from tamis.selectors.keyed import stream_key, uniform
 from tamis.selectors.zip_fit import ZipFit
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
-from tamis.storage.shards import doc_key
+from tamis.storage.documents import doc_key
 
 GLOBS = ["crawl-0[0-8].*", "crawl-09/*.txt"]
 SAMPLE = "benchmark/3"  # numbers 1 and 2 were looked at while tuning
