@@ -36,3 +36,17 @@ def stratified(sizes: Sequence[int], doc_keys: Sequence[int], n: int, key: int) 
 def count_to_hold(sizes: Sequence[int], n_bytes: int, at_least: int) -> int:
     """Return how many documents of the mean size hold so many bytes, and at least so many."""
     return max(at_least, round(n_bytes * len(sizes) / max(1, sum(sizes))))
+
+
+def matched(sizes: Sequence[int], pool_sizes: Sequence[int]) -> list[int]:
+    """Return for each size the place of the pool's nearest one that no earlier size has; the first of equals.
+
+    Where the pool has fewer, the last sizes get none.
+    """
+    free = np.asarray(pool_sizes, np.float64)
+    found = []
+    for size in list(sizes)[: len(free)]:
+        place = int(np.argmin(np.abs(free - size)))
+        found.append(place)
+        free[place] = np.inf
+    return found

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import math
 import re
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -16,20 +18,21 @@ from tamis.features.window_kernels import windows
 from tamis.pipelines.health import spearman
 from tamis.selectors.base import Target
 from tamis.selectors.budget import CutRule, Part
-from tamis.selectors.keyed import stream_key
-from tamis.selectors.target_sample import stratified
+from tamis.selectors.keyed import stream_key, uniform
+from tamis.selectors.target_sample import matched, stratified
 from tamis.selectors.zip_fit import ZipFit
-from tamis.storage.errors import ConfigError, SelectionError
 from tamis.storage.documents import doc_key
+from tamis.storage.errors import ConfigError, SelectionError
 
 OFFICIAL = {
-    "gzip_l6": ZipFit("exact", "gzip", 6, "all"),
-    "gzip_l9": ZipFit("exact", "gzip", 9, "all"),
-    "lz4_l0": ZipFit("exact", "lz4", 0, "all"),
-    "lz4_l9": ZipFit("exact", "lz4", 9, "all"),
-    "zstd_l3": ZipFit("exact", "zstd", 3, "all"),
-    "zstd_l19": ZipFit("exact", "zstd", 19, "all"),
+    "gzip_l6": ZipFit("exact", "ncd", "gzip", 6, "all", unit="document"),
+    "gzip_l9": ZipFit("exact", "ncd", "gzip", 9, "all", unit="document"),
+    "lz4_l0": ZipFit("exact", "ncd", "lz4", 0, "all", unit="document"),
+    "lz4_l9": ZipFit("exact", "ncd", "lz4", 9, "all", unit="document"),
+    "zstd_l3": ZipFit("exact", "ncd", "zstd", 3, "all", unit="document"),
+    "zstd_l19": ZipFit("exact", "ncd", "zstd", 19, "all", unit="document"),
 }
+FAST = ZipFit(alignment="ncd", unit="document")
 CODE = ["def f(x): return x + 1", "import os\nclass A(object):\n    pass", "for i in range(10): print(i)"]
 PROSE = ["The river ran quietly down the mountain.", "She said that the night was long.", "It was in the morning."]
 
@@ -116,7 +119,7 @@ def test_the_compressor_s_state_after_the_source_is_copied(level):
 @pytest.mark.parametrize("level", [1, 3, 4, 6, 9])
 def test_the_kernel_and_the_library_give_the_same_score(level):
     pool, wanted = named([*CODE, *PROSE], "p"), named(CODE)
-    found = scores(ZipFit("exact", "gzip", level, "all"), pool, target(wanted))
+    found = scores(ZipFit("exact", "ncd", "gzip", level, "all", unit="document"), pool, target(wanted))
     size = sizer("gzip", level)
     for (_, source), score in zip(pool, found, strict=True):
         similarities = []
@@ -134,17 +137,17 @@ def real_case(n):
 
 def test_the_fast_method_finds_what_the_exact_one_finds():
     pool, wanted = real_case(400)
-    exact, fast = scores(ZipFit("exact", n_targets="all"), pool, wanted), scores(ZipFit(), pool, wanted)
+    exact, fast = scores(OFFICIAL["gzip_l6"], pool, wanted), scores(FAST, pool, wanted)
     best = [set(np.argsort(-s)[:20].tolist()) for s in (exact, fast)]
     assert spearman(exact, fast) >= 0.99 and len(best[0] & best[1]) >= 18
-    refined = scores(ZipFit(), pool, wanted, column="refined")
+    refined = scores(FAST, pool, wanted, column="refined")
     assert 0.05 <= refined.mean() <= 0.3 and refined[list(best[1])].all()
 
 
 def test_refined_documents_have_the_score_over_more_targets():
     pool, wanted = real_case(200)
-    exact = scores(ZipFit("exact", n_targets="all"), pool, wanted)
-    fast, refined = (scores(ZipFit(n_targets="all"), pool, wanted, column=c) for c in ("score", "refined"))
+    exact = scores(OFFICIAL["gzip_l6"], pool, wanted)
+    fast, refined = (scores(replace(FAST, n_targets="all"), pool, wanted, column=c) for c in ("score", "refined"))
     assert refined.any() and not refined.all()
     np.testing.assert_allclose(fast[refined], exact[refined], rtol=1e-12)
     assert not np.allclose(fast[~refined], exact[~refined], rtol=1e-6)
@@ -175,9 +178,9 @@ def test_windows_cut_a_document_at_words(text, words):
 
 @pytest.mark.parametrize("score", ["mean", "max"])
 def test_the_score_of_a_document_is_that_of_its_windows(score):
-    whole = ZipFit(unit="window", window_words=4, window_score=score)
+    whole = replace(FAST, unit="window", window_words=4, window_score=score)
     pool = named(["one two three four ", "five six seven eight"], "w")
-    parts = scores(ZipFit(), pool, target(named(CODE)))
+    parts = scores(FAST, pool, target(named(CODE)))
     found = scores(whole, [("d", "one two three four five six seven eight")], target(named(CODE)))
     assert found[0] == pytest.approx(parts.mean() if score == "mean" else parts.max(), rel=1e-12)
 
@@ -186,6 +189,34 @@ def test_what_is_asked_for_is_what_is_chosen():
     pool = named([*CODE, *PROSE], "p")
     like_code = scores(ZipFit(), pool, target(named(["def g(y): return y + 1", "for j in range(9): print(j)"])))
     assert min(like_code[[0, 2]]) > max(like_code[3:])
+
+
+def shared(source, text):
+    size = sizer("gzip", 6)
+    both, one, two = (size(t.encode()) for t in (source + text, source, text))
+    return (one + two - both) / math.sqrt(one + 50)
+
+
+def test_the_contrast_is_with_documents_of_the_pool_of_the_same_sizes_and_never_with_itself():
+    pool, wanted = named([*CODE, *PROSE, "The river " * 30], "p"), named(CODE)
+    selector = ZipFit("exact", n_targets="all", unit="document")
+    found = scores(selector, pool, target(wanted))
+    size = sizer("gzip", 6)
+    by_key = sorted(wanted, key=lambda d: doc_key(d[0]))
+    sample = sorted(
+        pool, key=lambda d: uniform(np.array([doc_key(d[0])], np.uint64), stream_key(0, "pilot", "sample"))[0]
+    )
+    others = [sample[i] for i in matched([size(t.encode()) for _, t in by_key], [size(t.encode()) for _, t in sample])]
+    assert len(others) == len(wanted)
+    for (name, source), score in zip(pool, found, strict=True):
+        near = np.mean([shared(source, text) for _, text in wanted])
+        far = np.mean([shared(source, text) for other, text in others if other != name])
+        assert score == pytest.approx(near - far, rel=1e-9)
+
+
+def test_sizes_are_matched_with_the_nearest_that_is_free():
+    assert matched([10, 10, 50], [49, 12, 9, 400]) == [2, 1, 0]
+    assert matched([5, 6, 7], [6, 1]) == [0, 1]
 
 
 def test_a_document_without_text_may_not_be_chosen():

@@ -21,9 +21,9 @@ from tamis.selectors.base import Target
 from tamis.selectors.budget import CutRule, Part
 from tamis.selectors.dsir import Dsir
 from tamis.selectors.keyed import stream_key
+from tamis.storage.documents import doc_key
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
-from tamis.storage.documents import doc_key
 
 IDS = "ngrams.ids"
 N_CHOSEN = 1_000

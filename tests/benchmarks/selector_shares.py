@@ -23,6 +23,8 @@ from side_by_side import WORK, peer_python, report
 SHARE = 0.05
 GLOBS = ["crawl-0[0-8].*", "crawl-09/*.txt"]
 OFFICIAL = {"hash": "sha256", "buckets": 10_000, "mix": 0.0, "normalise": "none"}
+NCD = {"alignment": "ncd", "unit": "document"}
+NCD_WINDOWS = {"alignment": "ncd", "window_words": 128}
 SELECTORS = {
     "random": {"select": "random"},
     "dsir (default: per token)": {"select": "dsir"},
@@ -30,16 +32,23 @@ SELECTORS = {
     "dsir, windows of 128 words, best": {"select": "dsir", "with": {"unit": "window", "window_score": "max"}},
     "dsir, official numbers": {"select": "dsir", "with": OFFICIAL},
     "dsir, official formula, fast hash": {"select": "dsir", "with": {**OFFICIAL, "hash": "fast"}},
-    "zip_fit (default: fast)": {"select": "zip_fit"},
-    "zip_fit, fast, windows of 128 words, mean": {"select": "zip_fit", "with": {"unit": "window"}},
-    "zip_fit, fast, windows of 128 words, best": {
+    "zip_fit (default: fast, contrast, windows of 256 words)": {"select": "zip_fit"},
+    "zip_fit, exact, contrast, windows of 256 words": {"select": "zip_fit", "with": {"method": "exact"}},
+    "zip_fit, fast, contrast, windows of 256 words, best": {"select": "zip_fit", "with": {"window_score": "max"}},
+    "zip_fit, fast, contrast, documents": {"select": "zip_fit", "with": {"unit": "document"}},
+    "zip_fit, fast, official alignment, documents": {"select": "zip_fit", "with": NCD},
+    "zip_fit, exact, official alignment, documents": {"select": "zip_fit", "with": {**NCD, "method": "exact"}},
+    "zip_fit, fast, official alignment, windows of 128 words, mean": {"select": "zip_fit", "with": NCD_WINDOWS},
+    "zip_fit, fast, official alignment, windows of 128 words, best": {
         "select": "zip_fit",
-        "with": {"unit": "window", "window_score": "max"},
+        "with": {**NCD_WINDOWS, "window_score": "max"},
     },
-    "zip_fit, exact": {"select": "zip_fit", "with": {"method": "exact"}},
 }
 ALL_TARGETS = {
-    "zip_fit, exact, all target documents": {"select": "zip_fit", "with": {"method": "exact", "n_targets": "all"}},
+    "zip_fit, exact, official alignment, all target documents": {
+        "select": "zip_fit",
+        "with": {**NCD, "method": "exact", "n_targets": "all"},
+    },
 }
 
 
