@@ -30,6 +30,8 @@ from .runs import RunRecord
 from .work import Work
 
 T = TypeVar("T")
+SERVER_START_S = 120
+"""Prefect's own 20 seconds are too few where other work keeps the processors busy."""
 RETRIES = 2
 
 
@@ -71,7 +73,7 @@ def temporary_server() -> Iterator[None]:
         yield
         return
     server = SubprocessASGIServer()
-    server.start()
+    server.start(timeout=SERVER_START_S)
     assert server.server_process is not None
     command = ["sh", "-c", 'cat > /dev/null; kill "$0" 2> /dev/null', str(server.server_process.pid)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
