@@ -97,8 +97,8 @@ class ZipFit(Selector):
     """ncd: 1 - NCD, the official score; contrast: bytes shared beyond those shared with the pool, over their root."""
     compressor: Compressor = "gzip"
     level: int = 6
-    n_targets: int | Literal["all"] | None = None
-    """Documents of the target that a score is the mean over; by default 32 (exact) or at least 40 (fast)."""
+    n_targets: int | Literal["auto", "all"] = "auto"
+    """Documents of the target that a score is the mean over; auto: 32 (exact), or at least 40 (fast)."""
     refined_share: float = 0.15
     """fast: share of the documents whose first score is refined."""
     unit: Literal["document", "window"] = "window"
@@ -111,7 +111,7 @@ class ZipFit(Selector):
     def __post_init__(self) -> None:
         check_level("zip_fit", self.compressor, self.level)
         for name, good, expected in (
-            ("n_targets", self.n_targets in (None, "all") or int(self.n_targets or 0) >= 1, "all, or a number from 1"),
+            ("n_targets", isinstance(self.n_targets, str) or self.n_targets >= 1, "auto, all, or a number from 1"),
             ("refined_share", 0 <= self.refined_share <= 1, "a share from 0 to 1"),
             ("window_words", self.window_words >= 1, "a number from 1"),
         ):
@@ -180,7 +180,7 @@ class ZipFit(Selector):
         """Return (size, 0, text) of the documents that are used, and how many of them, the first ones, all meet."""
         keys, texts = [k for k, _ in documents], [t for _, t in documents]
         sizes = [*map(sizer(self.compressor, self.level), texts)]
-        n = len(texts) if self.n_targets == "all" else self.n_targets
+        n = len(texts) if self.n_targets == "all" else None if self.n_targets == "auto" else self.n_targets
         if self.method == "exact":
             places = first = stratified(sizes, keys, n or EXACT_TARGETS, key)
         else:

@@ -259,7 +259,7 @@ def test_several_targets_have_a_column_and_a_share_each_or_are_one():
         ({"level": 0}, r"level is 0, expected 1 to 9 for gzip: gzip 0 stores without compressing"),
         ({"level": 10}, "level is 10"),
         ({"compressor": "zstd", "level": 23}, "1 to 22 for zstd"),
-        ({"n_targets": 0}, "n_targets is 0, expected all, or a number from 1"),
+        ({"n_targets": 0}, "n_targets is 0, expected auto, all, or a number from 1"),
         ({"refined_share": 1.5}, "refined_share is 1.5"),
         ({"window_words": 0}, "window_words is 0"),
     ],

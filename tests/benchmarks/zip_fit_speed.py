@@ -33,11 +33,11 @@ GLOBS = ["crawl-0[0-8].*", "crawl-09/*.txt"]
 SAMPLE = "benchmark/3"  # numbers 1 and 2 were looked at while tuning
 ROWS_A_BATCH = 1000
 OFFICIAL = ZipFit("exact", "ncd", level=9, n_targets="all", unit="document")
-FAST = replace(OFFICIAL, method="fast", n_targets=None)
+FAST = replace(OFFICIAL, method="fast", n_targets="auto")
 FRONTIER = [
     ("exact, all targets", OFFICIAL),
     ("exact, 128 targets", replace(OFFICIAL, n_targets=128)),
-    ("exact, 32 targets", replace(OFFICIAL, n_targets=None)),
+    ("exact, 32 targets", replace(OFFICIAL, n_targets="auto")),
     ("exact, 8 targets", replace(OFFICIAL, n_targets=8)),
     ("fast, all targets for the best", replace(FAST, n_targets="all")),
     ("fast", FAST),
