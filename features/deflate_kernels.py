@@ -28,6 +28,7 @@ from .match_kernels import (
     HASH,
     LENGTH,
     LENGTH_AT,
+    MAX_DISTANCE,
     N_HASHES,
     PADDING,
     SEEN,
@@ -249,6 +250,8 @@ def _parse_target(  # noqa: C901 (a helper that is handed the arrays counts refe
                 chain = most >> _2 if held >= good else most
                 length, at, _ = search_steps(text, place, n_source, n, steps, held, chain, nice)
             elif candidate != _0 and chain != _0 and length < nice and place + length < n:
+                if place - candidate == MAX_DISTANCE and word >> SEEN_AT & SEEN:
+                    candidate = _0  # only the first place of a chain may lie as far back as that
                 outside, source_at = search(text, back, place, n, candidate, length, chain, nice)
                 if source_at != _0:
                     length, at = outside, source_at

@@ -53,7 +53,7 @@ HASH, LENGTH, SEEN = np.uint64(N_HASHES - 1), np.uint64(0x1FF), np.uint64(0x1FFF
 """Masks of the parts of `Matches.known`."""
 LENGTH_AT, SEEN_AT, BACK_AT = np.uint64(15), np.uint64(24), np.uint64(37)
 """Where they begin."""
-_MAX_DISTANCE, _MAX_LENGTH = np.uint64(32_768 - 262), np.uint64(258)
+MAX_DISTANCE, _MAX_LENGTH = np.uint64(32_768 - 262), np.uint64(258)
 _0, _1, _2, _5, _10 = (np.uint64(n) for n in (0, 1, 2, 5, 10))
 
 
@@ -91,7 +91,7 @@ def _match_inside(
         key = hash3(data, place)
         before = heads[key]
         heads[key] = i
-        if before >= 0 and place - np.uint64(before) <= _MAX_DISTANCE:
+        if before >= 0 and place - np.uint64(before) <= MAX_DISTANCE:
             steps[place] = place - np.uint64(before)
         length, at, seen = search_steps(data, place, _0, n, steps, _2, effort.chain, effort.nice)
         back = place - at if length > _2 else _0
@@ -120,7 +120,7 @@ def search_steps(
         step = np.uint64(steps[candidate - base])
         candidate -= step
         distance = place - candidate
-        if step == _0 or distance > _MAX_DISTANCE or (distance == _MAX_DISTANCE and seen != _0):
+        if step == _0 or distance > MAX_DISTANCE or (distance == MAX_DISTANCE and seen != _0):
             break
         seen += _1
         found = _common(data, candidate, place, longest)
@@ -159,9 +159,9 @@ def search(
 ) -> tuple[np.uint64, np.uint64]:
     """Return the longest match above `length` along a chain, and its place; 0 where there is none."""
     at = _0
-    if candidate == _0 or place - candidate > _MAX_DISTANCE:
+    if candidate == _0 or place - candidate > MAX_DISTANCE:
         return length, at
-    oldest = place - min(place, _MAX_DISTANCE)
+    oldest = place - min(place, MAX_DISTANCE)
     longest = min(n - place, _MAX_LENGTH)
     nice = min(nice, n - place)
     last = text[place + length]

@@ -54,6 +54,14 @@ def test_longer_than_the_window_than_a_block_and_than_a_chain(level):
         assert kernel_sizes(source, targets, level) == expected
 
 
+@pytest.mark.parametrize("length", range(32_504, 32_509))
+def test_a_match_as_far_back_as_can_be(length):
+    source = random.Random(0).randbytes(length)
+    for target in (source, source[:7] + source, source[:3] * 2 + source):
+        for level in (4, 6, 9):
+            assert kernel_sizes(source, [target], level)[1] == zlib_size(source + target, level)
+
+
 def test_codes_that_would_be_too_long_are_shortened_as_zlib_does():
     counts = [1, 1]
     while sum(counts) < 16_000:
