@@ -19,7 +19,7 @@ from .fingerprint import file_sha256, fingerprint
 from .inputs import InputFile
 from .lake import Lake, read_json
 from .quarantine import QuarantineWriter
-from .readers import BadRecord, Map, ReadOptions, read_records
+from .readers import BadRecord, Map, ReadOptions, change_since, read_records
 from .schema import QUARANTINE
 from .shards import ROW_GROUP_BYTES, SHARD_BYTES, Shard, ShardWriter, Span
 
@@ -132,9 +132,14 @@ def _read_file(
         documents += item.num_rows
         repaired += int(pc.sum(item.column("repaired")).as_py() or 0)
         writer.add(file, item, ids)
+    digest = sha256()  # it may end after the reader, and then the file may have changed in between
+    if usable and (changed := change_since(file)):
+        usable = False
+        quarantine.add(BadRecord(file.name, None, changed, b""))
+        quarantined += 1
     documents, repaired = (documents, repaired) if usable else (0, 0)
     return FileRecord(
-        **stat_of(file), sha256=sha256(), documents=documents, quarantined=quarantined, repaired=repaired, usable=usable
+        **stat_of(file), sha256=digest, documents=documents, quarantined=quarantined, repaired=repaired, usable=usable
     )
 
 

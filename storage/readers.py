@@ -50,7 +50,7 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
     except OSError as error:
         yield BadRecord(file.name, None, f"cannot be read: {error.strerror or error}", b"")
     else:
-        if change := _change_since(file):
+        if change := change_since(file):
             yield BadRecord(file.name, None, change, b"")
 
 
@@ -125,7 +125,7 @@ def _change(file: InputFile, status: os.stat_result) -> str | None:
     return None
 
 
-def _change_since(file: InputFile) -> str | None:
+def change_since(file: InputFile) -> str | None:
     try:
         return _change(file, file.path.stat())
     except OSError as error:
