@@ -56,6 +56,15 @@ def selector_recipe(selector: Selector) -> dict[str, Any]:
     }
 
 
+def summary_recipe(selector: Selector) -> dict[str, Any]:
+    """Return what a selector's summaries are made by: other parameters may share them."""
+    recipe = selector_recipe(selector)
+    if selector.summary_parameters is None:
+        return recipe
+    parameters = {name: recipe["parameters"][name] for name in selector.summary_parameters}
+    return {name: recipe[name] for name in ("selector", "version", "needs")} | {"parameters": parameters}
+
+
 def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
     known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     for key in parameters:

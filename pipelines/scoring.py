@@ -19,7 +19,7 @@ from ..storage.shards import Shard
 from ..storage.state import load_state, publish_state
 from ..storage.survivors import Survivors
 from .measuring import Column, Reader, measure
-from .plugins import selector_recipe
+from .plugins import selector_recipe, summary_recipe
 from .runs import Stage
 from .work import Work
 
@@ -102,7 +102,7 @@ def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage:
     """Return the merged summary of all shards; each shard's own is kept."""
     assert selector.summary_type is not None
     survivors = reader.survivors
-    folder = work.lake.state(fingerprint({"summary": selector_recipe(selector)}))
+    folder = work.lake.state(fingerprint({"summary": summary_recipe(selector)}))
     paths = {s: folder / f"{survivors.digests[s.digest]}.safetensors" for s in survivors.shards}
     todo = [s for s in survivors.shards if not paths[s].exists()]
     stage.reused = len(survivors.shards) - len(todo)

@@ -56,6 +56,8 @@ class Selector(ABC):
     """Columns of the document shard that the batches carry, beside `row`, `doc_key` and the features of `needs`."""
     summary_type: ClassVar[type[Any] | None] = None
     """Frozen dataclass that `summarise` returns; None: nothing to learn from the pool."""
+    summary_parameters: ClassVar[tuple[str, ...] | None] = None
+    """Names of the parameters that `summarise` depends on, beside the features of `needs`; None: all."""
     state_type: ClassVar[type[Any]]
     """Frozen dataclass that `fit` returns: arrays, numbers, strings, mappings and tuples."""
 

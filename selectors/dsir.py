@@ -73,6 +73,7 @@ class Dsir(Selector):
     version = 1
     needs_target = True
     summary_type = BucketCounts
+    summary_parameters = ()
     state_type = DsirState
 
     ngrams: int = 2
