@@ -1,9 +1,10 @@
 """How well pieces of the pool compress together with the sampled documents of one target.
 
-A piece has two sums: over the target's documents, and over documents of the pool of the same compressed sizes, with
+A piece has two sums: over the target's documents, and over texts of the pool of about the same compressed sizes, with
 which it is compared where there are any. The first documents of both are for every piece, the others for the best.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,11 +15,29 @@ import numpy.typing as npt
 from ..features.compressors import Compressor, sizer, sizer_behind
 from ..features.deflate_kernels import parser
 from ..features.match_kernels import LEVELS, Effort, known_matches
-from .zip_fit_kernels import add_alignments, alignment, by_document
+from .zip_fit_kernels import add_alignments, alignment, by_document, fill_sizes
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
 UInt64s = npt.NDArray[np.uint64]
+
+
+def uses_kernel(compressor: Compressor, level: int) -> bool:
+    """Say whether sizes come from the kernel, and not from the compressor's library."""
+    return compressor == "gzip" and level in LEVELS
+
+
+def sizes(compressor: Compressor, level: int, texts: list[bytes]) -> list[int]:
+    """Return the compressed sizes in bytes, from where those of pairs will come."""
+    if not uses_kernel(compressor, level):
+        return [*map(sizer(compressor, level), texts)]
+    found = np.empty(len(texts), np.int64)
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    room = parser(max(map(len, texts), default=0), 0)
+    fill_sizes(
+        room, np.frombuffer(b"".join(texts), np.uint8), ends, known_matches([], LEVELS[level]), LEVELS[level], found
+    )
+    return found.tolist()
 
 
 class Units(NamedTuple):
@@ -43,7 +62,7 @@ class Sample:
     """Those of the target, then those of the pool."""
     sizes: Int64s
     keys: UInt64s
-    """Of the pool's documents, by place; 0 at a target's."""
+    """Of the pool's texts, by place; 0 at a target's."""
     n: int
     """How many are the target's."""
     n_first: int
@@ -68,8 +87,9 @@ class Sample:
         starts, ends = units.starts[which], units.ends[which]
         sides = (np.arange(len(self.texts)) >= self.n).astype(np.int64)
         if self._effort is None:
+            size = sizer(self.compressor, self.level)
             for unit, start, end in zip(which.tolist(), starts.tolist(), ends.tolist(), strict=True):
-                self._add_one(units.data[start:end].tobytes(), texts, sides, totals[unit])
+                self._add_one(units.data[start:end].tobytes(), size, texts, sides, totals[unit])
             return
         room = parser(int(np.max(ends - starts, initial=0)), max(map(len, self.texts)))
         found = totals[which]
@@ -80,16 +100,18 @@ class Sample:
 
     @cached_property
     def _effort(self) -> Effort | None:
-        return LEVELS.get(self.level) if self.compressor == "gzip" else None
+        return LEVELS[self.level] if uses_kernel(self.compressor, self.level) else None
 
     @cached_property
     def _matches(self) -> Any:
         assert self._effort is not None
         return known_matches(self.texts, self._effort)
 
-    def _add_one(self, source: bytes, texts: Int64s, sides: Int64s, totals: Float64s) -> None:
+    def _add_one(
+        self, source: bytes, size: Callable[[bytes], int], texts: Int64s, sides: Int64s, totals: Float64s
+    ) -> None:
         """Add what the library of the compressor says, pair by pair."""
-        alone, behind = sizer(self.compressor, self.level)(source), sizer_behind(self.compressor, self.level, source)
+        alone, behind = size(source), sizer_behind(self.compressor, self.level, source)
         for text in texts.tolist():
             totals[sides[text]] += alignment(alone, int(self.sizes[text]), behind(self.texts[text]), self.shared)
 
@@ -124,11 +146,11 @@ class Scoring:
         return scores
 
     def _forget_itself(self, texts: Int64s, documents: npt.NDArray[np.bool_]) -> None:
-        """Take out again what a document of the pool's sample shares with itself."""
+        """Take out again what a text of the pool's sample shares with itself."""
         pool = texts[texts >= self._sample.n]
         for place in pool[np.isin(self._sample.keys[pool], self._keys[documents])]:
-            (document,) = np.flatnonzero(self._keys == self._sample.keys[place])
-            units = np.arange(self._units.first[document], self._units.first[document + 1])
+            same = documents & (self._keys == self._sample.keys[place])
+            units = np.flatnonzero(np.repeat(same, np.diff(self._units.first)))
             itself = np.zeros_like(self._totals)
             self._sample.add(self._units, units, np.array([place]), itself)
             self._totals[units] -= itself[units]

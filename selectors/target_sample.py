@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from .base import Target
 from .keyed import uniform
+from .pilot import cut
+
+_ODD = 0x9E3779B97F4A7C15
 
 
 def target_documents(targets: Sequence[Target]) -> list[tuple[int, bytes]]:
@@ -17,6 +20,18 @@ def target_documents(targets: Sequence[Target]) -> list[tuple[int, bytes]]:
         for batch in target.batches():
             keys, texts = batch.column("doc_key").to_pylist(), batch.column("text").to_pylist()
             found += [(key, text.encode()) for key, text in zip(keys, texts, strict=True) if text]
+    return sorted(found)
+
+
+def pieces(documents: Sequence[tuple[int, bytes]], most_bytes: int) -> list[tuple[int, bytes]]:
+    """Cut longer documents to pieces of whole characters, each with a key of its own."""
+    found = []
+    for key, text in documents:
+        number = 0
+        while text:
+            piece = cut(text, most_bytes)
+            found.append(((key + number * _ODD) % (1 << 64), piece))
+            text, number = text[len(piece) :], number + 1
     return sorted(found)
 
 

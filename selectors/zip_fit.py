@@ -21,6 +21,7 @@ chosen, mean of four targets at 5% of the tokens: see `tests/benchmarks/selector
 """
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,20 +31,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..features.compressors import Compressor, check_level, sizer, version
+from ..features.compressors import Compressor, check_level, version
 from ..features.text_buffers import text_buffers
+from ..features.unicode_tables import unicode_tables
 from ..features.window_kernels import windows
+from ..features.word_kernels import count_words
 from ..storage.errors import ConfigError, SelectionError
-from .alignment import Int64s, Sample, Scoring, Units
+from .alignment import Int64s, Sample, Scoring, Units, sizes, uses_kernel
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
-from .pilot import Pilot, merged, sample
-from .target_sample import count_to_hold, matched, stratified, target_documents
+from .pilot import Pilot, merged, sample, text_keys
+from .target_sample import count_to_hold, matched, pieces, stratified, target_documents
 from .target_shares import cut_by_target, proportions, score_columns
 
-PILOT_DOCUMENTS, PILOT_BYTES = 2_048, 1 << 14
-"""How many documents of the pool a target's are matched with, and how much of each."""
-CALIBRATION_DOCUMENTS = 256
+PILOT_TEXTS, PIECE_BYTES = 1_024, 1 << 13
+"""How many texts of the pool a target's documents are matched with. In a contrast both are cut to pieces so long."""
+CALIBRATION_TEXTS = 256
 """How many of them tell where the pool's best share begins."""
 EXACT_TARGETS = 32
 """exact: so many target documents, unless `n_targets` says how many."""
@@ -70,7 +73,7 @@ class ZipFitState:
     n_first: tuple[int, ...]
     """How many of these every document is scored with."""
     pool_keys: npt.NDArray[np.uint64]
-    """Keys of the documents of the pool, by place; 0 at a target's."""
+    """Keys of the texts of the pool, by place; 0 at a target's."""
     bounds: tuple[float, ...]
     """From which first score on a document is scored with all of them."""
     shifts: tuple[float, ...]
@@ -88,7 +91,8 @@ class ZipFit(Selector):
     name = "zip_fit"
     version = 1
     needs_target = True
-    reads = ("text",)
+    reads = ("text", "text_hash")
+    summary_parameters = ()
     summary_type = Pilot
     state_type = ZipFitState
 
@@ -119,26 +123,31 @@ class ZipFit(Selector):
                 raise ConfigError(f"zip_fit: {name} is {getattr(self, name)!r}, expected {expected}")
 
     def identity(self) -> dict[str, Any]:
-        """Return the version of the library that decides the sizes."""
-        return {self.compressor: version(self.compressor)}
+        """Return the versions of what decides the sizes, where that is not the kernel, and the windows."""
+        found = {} if uses_kernel(self.compressor, self.level) else {self.compressor: version(self.compressor)}
+        return found | ({"unicode": unicodedata.unidata_version} if self.unit == "window" else {})
 
     def summarise(self, batch: pa.RecordBatch) -> Pilot:
         """Return a keyed sample of the pool."""
-        return sample(batch, PILOT_DOCUMENTS, PILOT_BYTES)
+        return sample(batch, PILOT_TEXTS, PIECE_BYTES)
 
     def merge(self, summaries: Sequence[Pilot]) -> Pilot:
         """Return the sample of all."""
-        return merged(summaries, PILOT_DOCUMENTS)
+        return merged(summaries, PILOT_TEXTS)
 
     def fit(self, summary: Pilot | None, targets: Sequence[Target], draw: Draw) -> ZipFitState:
         """Sample the targets and the pool, and find where the pool's best share begins."""
         found = {t.name: target_documents([t]) for t in targets}
         weights = [t.weight for t in targets]
         if self.targets == "joint":
+            if any(weight is not None for weight in weights):
+                raise SelectionError("zip_fit: `targets: joint` has one score for all, and no shares; remove them")
             found, weights = {"+".join(found): target_documents(targets)}, [None]
         pool = self._pool(summary)
         sampled, n_targets, n_first = [], [], []
         for name, documents in found.items():
+            if self.alignment == "contrast":
+                documents = pieces(documents, PIECE_BYTES)
             if not documents:
                 raise SelectionError(f"zip_fit: the target {name!r} has no text; give it documents")
             texts, first = self._sample(documents, draw(f"targets/{name}"))
@@ -161,10 +170,10 @@ class ZipFit(Selector):
             bounds=(-math.inf,) * len(sampled),
             shifts=(0.0,) * len(sampled),
         )
-        if summary is None or not len(summary.doc_keys) or self.method == "exact":
+        if summary is None or not len(summary.text_keys) or self.method == "exact":
             return state
-        n = min(CALIBRATION_DOCUMENTS, len(summary.doc_keys))
-        units, keys = self._units(summary.offsets[: n + 1], summary.texts), summary.doc_keys[:n]
+        n = min(CALIBRATION_TEXTS, len(summary.text_keys))
+        units, keys = self._units(summary.offsets[: n + 1], summary.texts), summary.text_keys[:n]
         bounds, shifts = zip(*(self._calibrate(units, keys, state, i) for i in range(len(found))), strict=True)
         return replace(state, bounds=bounds, shifts=shifts)
 
@@ -172,24 +181,23 @@ class ZipFit(Selector):
         """Return size, key and text of the sampled documents of the pool that have text, where they are needed."""
         if summary is None or self.alignment != "contrast":
             return []
-        size = sizer(self.compressor, self.level)
-        pairs = zip(summary.doc_keys.tolist(), summary.documents(), strict=True)
-        return [(size(text), key, text) for key, text in pairs if text]
+        keys, texts = summary.text_keys.tolist(), summary.documents()
+        return [found for found in zip(sizes(self.compressor, self.level, texts), keys, texts, strict=True) if found[2]]
 
     def _sample(self, documents: list[tuple[int, bytes]], key: int) -> tuple[list[tuple[int, int, bytes]], int]:
         """Return (size, 0, text) of the documents that are used, and how many of them, the first ones, all meet."""
         keys, texts = [k for k, _ in documents], [t for _, t in documents]
-        sizes = [*map(sizer(self.compressor, self.level), texts)]
+        compressed = sizes(self.compressor, self.level, texts)
         n = len(texts) if self.n_targets == "all" else None if self.n_targets == "auto" else self.n_targets
         if self.method == "exact":
-            places = first = stratified(sizes, keys, n or EXACT_TARGETS, key)
+            places = first = stratified(compressed, keys, n or EXACT_TARGETS, key)
         else:
             lengths = [len(t) for t in texts]
-            places = stratified(sizes, keys, n or count_to_hold(lengths, REFINED_BYTES, REFINED_TARGETS), key)
+            places = stratified(compressed, keys, n or count_to_hold(lengths, REFINED_BYTES, REFINED_TARGETS), key)
             n_first = count_to_hold(lengths, FIRST_BYTES, FIRST_TARGETS)
-            first = places[stratified([sizes[i] for i in places], [keys[i] for i in places], n_first, key)]
+            first = places[stratified([compressed[i] for i in places], [keys[i] for i in places], n_first, key)]
         rest = [i for i in places if i not in set(first)]
-        return [(sizes[i], 0, texts[i]) for i in [*first, *rest]], len(first)
+        return [(compressed[i], 0, texts[i]) for i in [*first, *rest]], len(first)
 
     def _calibrate(self, units: Units, keys: npt.NDArray[np.uint64], state: ZipFitState, i: int) -> tuple[float, float]:
         """Return where the best share begins, and what the further documents of the target add to a score there.
@@ -209,8 +217,10 @@ class ZipFit(Selector):
         A document without text may not be chosen.
         """
         offsets, data = text_buffers(batch.column("text"))
-        empty = np.diff(offsets) == 0
-        units, keys = self._units(offsets, data), batch.column("doc_key").to_numpy()
+        n_words = np.empty(batch.num_rows, np.int64)
+        count_words(offsets, data, unicode_tables().classes, n_words)
+        empty = n_words == 0
+        units, keys = self._units(offsets, data), text_keys(batch)
         columns = {}
         for i, name in enumerate(score_columns(state.names)):
             scoring = self._scoring(units, keys, state, i)

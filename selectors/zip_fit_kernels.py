@@ -46,6 +46,14 @@ def add_alignments(
 
 
 @njit(nogil=True, cache=True)
+def fill_sizes(parser: Any, data: Bytes, offsets: Int64s, matches: Any, effort: Any, sizes: Int64s) -> None:
+    """Write the gzip size of each text; text i is `data[offsets[i]:offsets[i + 1]]`."""
+    for i in range(len(sizes)):
+        take_source(parser, data, offsets[i], offsets[i + 1], effort)
+        sizes[i] = size_with(parser, offsets[i + 1] - offsets[i], matches, -1, effort) + GZIP_FRAME_BYTES
+
+
+@njit(nogil=True, cache=True)
 def alignment(alone: int, other: int, both: int, shared: bool) -> float:
     """Return 1 - NCD of sizes in bytes; or the bytes that both share, by the root of the source's."""
     if shared:

@@ -18,10 +18,11 @@ from tamis.features.window_kernels import windows
 from tamis.pipelines.health import spearman
 from tamis.selectors.base import Target
 from tamis.selectors.budget import CutRule, Part
-from tamis.selectors.keyed import stream_key, uniform
-from tamis.selectors.target_sample import matched, stratified
+from tamis.selectors.keyed import stream_key
+from tamis.selectors.pilot import cut, sample
+from tamis.selectors.target_sample import matched, pieces, stratified
 from tamis.selectors.zip_fit import ZipFit
-from tamis.storage.documents import doc_key
+from tamis.storage.documents import doc_key, text_hashes
 from tamis.storage.errors import ConfigError, SelectionError
 
 OFFICIAL = {
@@ -47,11 +48,15 @@ def documents(path):
 
 
 def batch(found):
-    return pa.RecordBatch.from_pydict({
-        "row": np.arange(len(found)),
-        "doc_key": pa.array([doc_key(i) for i, _ in found], pa.uint64()),
-        "text": pa.array([t for _, t in found], pa.large_string()),
-    })  # fmt: skip
+    text = pa.array([t for _, t in found], pa.large_string())
+    return pa.RecordBatch.from_pydict(
+        {
+            "row": np.arange(len(found)),
+            "doc_key": pa.array([doc_key(i) for i, _ in found], pa.uint64()),
+            "text": text,
+            "text_hash": pa.array(text_hashes(text), pa.binary(16)),
+        }
+    )
 
 
 def target(found, name="target", weight=None):
@@ -74,7 +79,7 @@ def scores(selector, pool, *targets, column="score"):
 
 @pytest.mark.parametrize("variant", OFFICIAL)
 def test_the_official_scores(variant):
-    pool = [d for d in documents(golden("inputs/raw.jsonl")) if d[1]]
+    pool = [d for d in documents(golden("inputs/raw.jsonl")) if d[1].strip()]
     expected = dict(pl.read_parquet(golden("zipfit/scores.parquet")).select("id", variant).iter_rows())
     found = scores(OFFICIAL[variant], pool, target(documents(golden("inputs/target.jsonl"))))
     np.testing.assert_allclose(found, [expected[i] for i, _ in pool], rtol=1e-12, atol=0)
@@ -98,7 +103,7 @@ def test_the_official_sizes():
 
 def test_the_official_ranking_of_gzip_9():
     expected = json.loads(golden("zipfit/selection.json").read_text())["end_to_end_rank_sequences_by_alignment_gzip9"]
-    pool = [d for d in documents(golden("inputs/raw.jsonl")) if d[1]]
+    pool = [d for d in documents(golden("inputs/raw.jsonl")) if d[1].strip()]
     wanted = target(documents(golden("inputs/target.jsonl")))
     found = dict(zip([i for i, _ in pool], scores(OFFICIAL["gzip_l9"], pool, wanted), strict=True))
     ranked = iter(sorted(found, key=lambda i: (-round(found[i], 12), i)))
@@ -203,14 +208,12 @@ def test_the_contrast_is_with_documents_of_the_pool_of_the_same_sizes_and_never_
     found = scores(selector, pool, target(wanted))
     size = sizer("gzip", 6)
     by_key = sorted(wanted, key=lambda d: doc_key(d[0]))
-    sample = sorted(
-        pool, key=lambda d: uniform(np.array([doc_key(d[0])], np.uint64), stream_key(0, "pilot", "sample"))[0]
-    )
-    others = [sample[i] for i in matched([size(t.encode()) for _, t in by_key], [size(t.encode()) for _, t in sample])]
+    chosen = [text.decode() for text in selector.summarise(batch(pool)).documents()]
+    others = [chosen[i] for i in matched([size(t.encode()) for _, t in by_key], [size(t.encode()) for t in chosen])]
     assert len(others) == len(wanted)
-    for (name, source), score in zip(pool, found, strict=True):
+    for (_, source), score in zip(pool, found, strict=True):
         near = np.mean([shared(source, text) for _, text in wanted])
-        far = np.mean([shared(source, text) for other, text in others if other != name])
+        far = np.mean([shared(source, text) for text in others if text != source])
         assert score == pytest.approx(near - far, rel=1e-9)
 
 
@@ -219,11 +222,40 @@ def test_sizes_are_matched_with_the_nearest_that_is_free():
     assert matched([5, 6, 7], [6, 1]) == [0, 1]
 
 
+def test_equal_texts_have_equal_scores_whichever_of_them_the_pool_s_sample_has():
+    pool = named([*CODE, *PROSE] * 3, "p")
+    for method in ("fast", "exact"):
+        found = scores(ZipFit(method, refined_share=0.5), pool, target(named(CODE)))
+        assert found.reshape(3, -1).tolist() == [found[:6].tolist()] * 3
+    alone = ZipFit().summarise(batch(pool))
+    assert sorted(alone.documents()) == sorted(t.encode() for t in [*CODE, *PROSE])
+
+
+def test_long_documents_of_a_target_are_met_in_pieces_of_whole_characters():
+    document = ("é" * 5000 + "x") * 3
+    found = pieces([(7, document.encode()), (1, b"short")], 1 << 13)
+    assert sum(len(p) for _, p in found) == len(document.encode()) + 5 and max(len(p) for _, p in found) <= 1 << 13
+    assert len({key for key, _ in found}) == len(found) and all(p.decode() for _, p in found)
+    assert len(ZipFit(n_targets="all").fit(None, [target([("a", document)])], draw).sizes) > 1
+    assert len(FAST.fit(None, [target([("a", document)])], draw).sizes) == 1
+
+
+def test_a_sampled_text_ends_with_a_whole_character():
+    assert cut("aé".encode(), 2) == b"a" and cut("aé".encode(), 3) == "aé".encode() and cut(b"abc", 9) == b"abc"
+    (text,) = sample(batch([("a", "a" * 9 + "\U00100000" * 3)]), 5, 11).documents()
+    assert text == b"a" * 9
+
+
+def test_joint_targets_have_no_shares():
+    with pytest.raises(SelectionError, match="no shares"):
+        ZipFit(targets="joint").fit(None, [target(named(CODE), "code", 1.0), target(named(PROSE), "prose")], draw)
+
+
 def test_a_document_without_text_may_not_be_chosen():
-    selector, pool = ZipFit(), [("a", ""), ("b", "text")]
+    selector, pool = ZipFit(), [("a", ""), ("b", "text"), ("c", " \n")]
     table = selector.score(batch(pool), selector.fit(None, [target(named(CODE))], draw))
-    assert table.column("score").is_null().to_pylist() == [True, False]
-    assert table.column("reason").to_pylist() == ["no text", None]
+    assert table.column("score").is_null().to_pylist() == [True, False, True]
+    assert table.column("reason").to_pylist() == ["no text", None, "no text"]
 
 
 def test_several_targets_have_a_column_and_a_share_each_or_are_one():
@@ -249,7 +281,7 @@ def test_several_targets_have_a_column_and_a_share_each_or_are_one():
 
     choice = selector.select(parts, state, CutRule(budget=8), draw)
     assert [cut.n_kept for cut in choice.cuts.values()] == [6, 2]
-    joint = ZipFit(targets="joint").fit(None, both, draw)
+    joint = ZipFit(targets="joint").fit(None, [replace(t, weight=None) for t in both], draw)
     assert joint.names == ("code+prose",) and len(joint.sizes) == 6
 
 

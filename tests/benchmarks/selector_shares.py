@@ -38,7 +38,6 @@ SELECTORS = {
     "zip_fit, fast, contrast, documents": {"select": "zip_fit", "with": {"unit": "document"}},
     "zip_fit, fast, official alignment, documents": {"select": "zip_fit", "with": NCD},
     "zip_fit, exact, official alignment, documents": {"select": "zip_fit", "with": {**NCD, "method": "exact"}},
-    "zip_fit, fast, official alignment, windows of 128 words, mean": {"select": "zip_fit", "with": NCD_WINDOWS},
     "zip_fit, fast, official alignment, windows of 128 words, best": {
         "select": "zip_fit",
         "with": {**NCD_WINDOWS, "window_score": "max"},

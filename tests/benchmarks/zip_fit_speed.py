@@ -25,7 +25,7 @@ from tamis.pipelines.health import spearman
 from tamis.selectors.base import Target
 from tamis.selectors.keyed import stream_key, uniform
 from tamis.selectors.zip_fit import ZipFit
-from tamis.storage.documents import doc_key
+from tamis.storage.documents import doc_key, text_hashes
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
 
@@ -64,10 +64,12 @@ def sampled(found, n):
 def batches(found, rows=ROWS_A_BATCH):
     for start in range(0, len(found), rows):
         part = found[start : start + rows]
+        text = pa.array([t for _, t in part], pa.large_string())
         yield pa.RecordBatch.from_pydict({
             "row": np.arange(start, start + len(part)),
             "doc_key": pa.array([doc_key(i) for i, _ in part], pa.uint64()),
-            "text": pa.array([t for _, t in part], pa.large_string()),
+            "text": text,
+                "text_hash": pa.array(text_hashes(text), pa.binary(16)),
         })  # fmt: skip
 
 
