@@ -28,7 +28,9 @@ class Compression(Feature):
     cost: ClassVar[int] = 1
 
     gzip_level: int = 6
+    """1 (fastest) to 9 (smallest)."""
     zstd_level: int = 3
+    """1 (fastest) to 22 (smallest)."""
 
     def __post_init__(self) -> None:
         check_level("compression", "gzip", self.gzip_level)

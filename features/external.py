@@ -26,8 +26,11 @@ class External(Feature):
     reads: ClassVar[tuple[str, ...]] = ("doc_id",)
 
     files: tuple[str, ...]
+    """Globs of Parquet files, relative to flows.yaml."""
     join: str = "id"
+    """Their column that holds the ids."""
     values: tuple[str, ...] | None = None
+    """Their columns that are looked up; default: all others."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", (self.files,) if isinstance(self.files, str) else tuple(self.files))

@@ -49,8 +49,11 @@ class NGrams(Feature):
     no_numbers: ClassVar[tuple[str, ...]] = ("keep_ids",)
 
     ngrams: int = 2
+    """Runs of 1 to so many words are hashed."""
     buckets: int = 10_000
+    """Into so many buckets, of all orders together."""
     hash: Literal["fast", "sha256"] = "fast"
+    """sha256: the buckets of the official DSIR package, five times slower."""
     keep_ids: Literal["auto", "always", "never"] = "auto"
     """Whether the lake keeps the ids, for the next pass or target; auto: those of sha256."""
 

@@ -36,6 +36,7 @@ class Tokens(Feature):
     version: ClassVar[int] = 1
 
     tokenizer: str = "words"
+    """words, bytes, the path of a tokenizer.json, or a name on the Hugging Face Hub."""
 
     @property
     def columns(self) -> pa.Schema:

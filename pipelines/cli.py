@@ -95,13 +95,17 @@ def status_command(
 
 @app.command("list")
 def list_command(
+    name: Annotated[str | None, typer.Argument(help="A selector or feature: what it does and its parameters.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """List the selectors and features there are with their parameters, and the flows of the configuration."""
-    from .summaries import print_list
+    """List the selectors and features there are, and the flows of the configuration; or explain one of them."""
+    from .summaries import print_list, print_plugin
 
-    print_list(config, as_json)
+    if name is None:
+        print_list(config, as_json)
+    else:
+        print_plugin(name, as_json)
 
 
 @app.command("sql")

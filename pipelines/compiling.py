@@ -12,7 +12,7 @@ from numba.core.event import Event, Listener, install_listener
 
 from .progress import Reporter
 
-COMPILING = "compiling kernels for this machine: once, some ten seconds"
+COMPILING = "compiling the kernels that this needs: once on this machine, some ten seconds"
 
 
 class _Announcer(Listener):

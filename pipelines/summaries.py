@@ -22,6 +22,7 @@ from ..storage.plugins import nearest
 from ..storage.publish import json_ready
 from ..storage.verify import Damage
 from .api import Run
+from .describing import describe
 from .loading import load_config
 from .runs import RunRecord, load_runs
 
@@ -133,6 +134,17 @@ def print_list(config: Path, as_json: bool) -> None:
         [p["kind"], p["name"], _about(p), ", ".join(f"{k}={v}" for k, v in p["parameters"].items())] for p in listed
     ]
     _table(["kind", "name", "about", "parameters and defaults"], rows)
+
+
+def print_plugin(name: str, as_json: bool) -> None:
+    """Print what a selector or feature is, and what its parameters mean."""
+    found = describe(name)
+    if as_json:
+        print_json(found)
+        return
+    _line(f"{found['kind']} {name}\n\n{found['about']}\n")
+    rows = [[p["name"], p["values"], str(p["default"]), p["about"]] for p in found["parameters"]]
+    _table(["parameter", "values", "default", "meaning"], rows)
 
 
 def _about(listed: dict[str, Any]) -> str:

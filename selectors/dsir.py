@@ -77,8 +77,11 @@ class Dsir(Selector):
     state_type = DsirState
 
     ngrams: int = 2
+    """Runs of 1 to so many words are counted."""
     buckets: int = 1 << 18
+    """Into so many buckets they are hashed; the official package has 10,000."""
     hash: Literal["fast", "sha256"] = "fast"
+    """sha256: the official package's buckets, five times slower."""
     keep_ids: Literal["auto", "always", "never"] = "auto"
     """Whether the lake keeps the bucket of every n-gram, so that another target is scored sooner; see `NGrams`."""
     mix: float = 0.8
@@ -86,11 +89,15 @@ class Dsir(Selector):
     smoothing: float = 0.0
     """Added to the count of every bucket of the target (Laplace): its effect depends on the number of buckets."""
     min_words: int = 0
+    """Shorter documents may not be chosen; the official package's default is 100."""
     normalise: Literal["none", "per_token"] = "per_token"
+    """per_token: the mean log ratio of the n-grams, for 128 words; none: the official sum over all of them."""
     prior_words: float = 10.0
     """per_token: words of the pool's average text that every document is taken to have beside its own."""
     unit: Literal["document", "window"] = "document"
+    """What is scored: whole documents, or windows of them."""
     window_words: int = 128
+    """Words of a window; a last one shorter than half of it joins the one before."""
     window_score: Literal["mean", "max"] = "mean"
     """unit: window scores runs of `window_words` words, and a document by their mean or their best; needs per_token."""
     targets: Literal["separate", "joint"] = "separate"

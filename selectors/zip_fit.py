@@ -97,16 +97,21 @@ class ZipFit(Selector):
     state_type = ZipFitState
 
     method: Literal["fast", "exact"] = "fast"
+    """exact: every document meets the same target documents; fast: few, and more where it is among the best."""
     alignment: Literal["contrast", "ncd"] = "contrast"
     """ncd: 1 - NCD, the official score; contrast: bytes shared beyond those shared with the pool, over their root."""
     compressor: Compressor = "gzip"
+    """gzip is the fastest by far here: its sizes come from a kernel, the others' from their libraries."""
     level: int = 6
+    """Of the compressor: 1 to 9 for gzip, 1 to 22 for zstd, 0 to 16 for lz4."""
     n_targets: int | Literal["auto", "all"] = "auto"
     """Documents of the target that a score is the mean over; auto: 32 (exact), or at least 40 (fast)."""
     refined_share: float = 0.15
     """fast: share of the documents whose first score is refined."""
     unit: Literal["document", "window"] = "window"
+    """What is compressed: whole documents, or windows of them."""
     window_words: int = 256
+    """Words of a window; a last one shorter than half of it joins the one before."""
     window_score: Literal["mean", "max"] = "mean"
     """unit: window scores runs of `window_words` words, and a document by their mean or their best."""
     targets: Literal["separate", "joint"] = "separate"

@@ -1,5 +1,6 @@
 """The command line: data on stdout, complaints on stderr, exit codes as documented."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import jsonschema
 import pytest
 import yaml
 from small_flow import make_case
+from tamis.features.registry import REGISTRY as FEATURES
 from tamis.pipelines import cli
 from tamis.pipelines.compiling import COMPILING
+from tamis.selectors.registry import REGISTRY as SELECTORS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,6 +56,22 @@ def test_run_status_and_list_speak_json(call):
     assert one["stages"] and all(s["computed"] == 0 for s in one["stages"])
     names = {(p["kind"], p["name"]) for p in json.loads(call("list", "--json")[1])}
     assert {("selector", "dsir"), ("feature", "text_stats"), ("flow", "small")} <= names
+
+
+@pytest.mark.parametrize("name", [*SELECTORS.names(), *FEATURES.names()])
+def test_a_plugin_is_explained_with_every_parameter(call, name):
+    found = json.loads(call("list", name, "--json")[1])
+    plugin = (SELECTORS if found["kind"] == "selector" else FEATURES).find(name)
+    assert found["name"] == name and found["about"].startswith(plugin.__doc__.strip().split("\n")[0])
+    assert [p["name"] for p in found["parameters"]] == [f.name for f in dataclasses.fields(plugin)]
+    assert [p["name"] for p in found["parameters"] if not p["about"] or not p["values"]] == []
+    printed = call("list", name)[1]
+    assert all(p["name"] in printed for p in found["parameters"])
+
+
+def test_a_plugin_that_there_is_not_gets_the_nearest_name(call):
+    code, _, error = call("list", "zipfit")
+    assert code == 2 and "did you mean 'zip_fit'?" in error
 
 
 def test_sql_prints_tables_csv_and_json(call):
@@ -163,6 +182,7 @@ def test_under_prefect_a_flow_run_with_a_task_a_stage(config):
     """The one test that starts Prefect: a server, a flow run, artifacts; no process is left behind."""
     code = """
 import sys
+from tamis.features.registry import REGISTRY as FEATURES
 from tamis.pipelines import cli
 try: cli.main(sys.argv[1:])
 except SystemExit as ended: assert not ended.code
