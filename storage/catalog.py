@@ -157,7 +157,7 @@ def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> None:
-    """Create `documents` (with the newest run's tokens), `text`, `excluded`, `quarantine`: newest snapshots."""
+    """Create `documents` (with the newest run's tokens), `text`, `targets`, `excluded`, `quarantine`."""
     pools = [s for s in snapshots if not s.corpus.startswith("targets/")]
     shards = [x for s in pools for x in s.shards]
     tokens = {r["corpus"]: r["tokens_key"] for r in runs if r["tokens_key"]}  # of the newest run over each corpus
@@ -181,6 +181,11 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
         left join token_rows t on c.key = t.key and l.shard = t.shard and l.row = t.row
         left join files f on l.corpus = f.corpus and l.file = f.file""")
     connection.execute("create view text as select corpus, doc_id, text, shard, row from live_rows")
+    wanted = [x.path for s in snapshots if s not in pools for x in s.shards]
+    _view(connection, "target_rows", wanted, DOCUMENT, _OF_ITS_SHARD)
+    connection.execute(
+        "create view targets as select corpus as target, doc_id, text, source, meta, file, line from target_rows"
+    )
     packs = [(s.corpus, file, key) for s in snapshots for file, key in packs_of(lake, s).items()]
     quarantined = sorted({p for corpus, _, key in packs if (p := lake.quarantine(corpus, key)).exists()})
     connection.execute("create table packs (corpus VARCHAR, file VARCHAR, pack VARCHAR)")

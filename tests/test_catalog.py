@@ -133,3 +133,10 @@ def test_a_lake_moved_to_a_prefix_of_its_name_still_answers(tmp_path):
     shutil.move(run.lake.root, tmp_path / "lake")
     query = "select doc_id from selections join text using (corpus, doc_id) where run = $1 and kept order by 1"
     assert [i for (i,) in tamis.sql(tmp_path / "lake", query, [run.id]).fetchall()] == before
+
+
+def test_the_documents_of_a_target_can_be_read_under_its_name(tmp_path):
+    run = tamis.run(make_case(tmp_path), "small")
+    found = tamis.sql(run.lake, "select target, doc_id, text from targets order by doc_id").fetchall()
+    assert len(found) == 20 and found[0][:2] == ("code", "t0") and "def" in " ".join(row[2] for row in found)
+    assert tamis.sql(run.lake, "select count(*) from text where corpus like '%code%'").fetchall() == [(0,)]
