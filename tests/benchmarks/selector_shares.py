@@ -95,7 +95,8 @@ def tamis_shares(config, targets, selectors, documents):
 def official_shares(data, targets, documents):
     """Choose by the official weights: Gumbel top-k, the longest prefix in that order within the budget."""
     found = official_weights(data, targets, documents)
-    pool = pl.DataFrame({"id": found["ids"], "length": found["lengths"].astype(int)}).join(documents, on="id")
+    pool = pl.DataFrame({"id": found["ids"], "length": found["lengths"].astype(int)})
+    pool = pool.join(documents, on="id", how="left", maintain_order="left")  # in the order of the weights
     budget = int(documents["tokens"].sum() * SHARE)
     for column, target in enumerate(targets):
         for min_length in (0, 100):
