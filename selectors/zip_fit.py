@@ -47,13 +47,13 @@ from .target_shares import cut_by_target, proportions, score_columns
 
 PILOT_TEXTS, PIECE_BYTES = 1_024, 1 << 13
 """How many texts of the pool a target's documents are matched with. In a contrast both are cut to pieces so long."""
-CALIBRATION_TEXTS = 256
+CALIBRATION_TEXTS = 128
 """How many of them tell where the pool's best share begins."""
 EXACT_TARGETS = 32
 """exact: so many target documents, unless `n_targets` says how many."""
 FIRST_TARGETS, FIRST_BYTES = 12, 6_000
 """fast: every document is scored with at least so many target documents, and so many bytes of them."""
-REFINED_TARGETS, REFINED_BYTES = 40, 60_000
+REFINED_TARGETS, REFINED_BYTES = 36, 60_000
 """fast: the same for the best share, unless `n_targets` says how many."""
 
 
@@ -106,7 +106,7 @@ class ZipFit(Selector):
     level: int = 6
     """Of the compressor: 1 to 9 for gzip, 1 to 22 for zstd, 0 to 16 for lz4."""
     n_targets: int | Literal["auto", "all"] = "auto"
-    """Documents of the target that a score is the mean over; auto: 32 (exact), or at least 40 (fast)."""
+    """Documents of the target that a score is the mean over; auto: 32 (exact), or at least 36 (fast)."""
     refined_share: float = 0.15
     """fast: share of the documents whose first score is refined."""
     unit: Literal["document", "window"] = "window"

@@ -149,7 +149,7 @@ def main():
     parser.add_argument("--targets", nargs="+", default=["code_python", "reviews_movie"])
     parser.add_argument("--pool", action="store_true")
     options = parser.parse_args()
-    pool = [(i, text) for i, text in documents(options.data) if text]
+    pool = [(i, text) for i, text in documents(options.data) if text.strip()]
     targets = {}
     for name in options.targets:
         lines = (options.data / "targets" / f"{name}.dev.jsonl").read_text().splitlines()
