@@ -2,10 +2,12 @@
 
 import json
 import random
+import time
 
 import pyarrow.parquet as pq
 import pytest
 from tamis.pipelines.engine import Threads
+from tamis.storage.fingerprint import file_sha256
 from tamis.storage.ingest import IngestOptions, read_pack
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake
@@ -84,3 +86,22 @@ def test_an_error_in_the_inner_map_comes_in_its_turn():
         assert [next(results), next(results)] == [1, 1]
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+def test_a_file_that_changes_after_its_last_record_and_before_its_digest_counts_for_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "aaaa"}\n' * 80_000)
+    (file,) = list_inputs(["a.jsonl"], tmp_path)
+
+    def late(changed):
+        time.sleep(1)  # the documents are read meanwhile
+        changed.write_text('{"text": "bbbb"}\n' * 80_000)
+        return file_sha256(changed)
+
+    monkeypatch.setattr("tamis.storage.ingest.file_sha256", late)
+    lake = Lake.open(tmp_path / "lake", create=True)
+    with Threads(2).inner_map() as inner:
+        pack = read_pack(lake, "c", [file], OPTIONS, inner, 4)
+    (record,) = pack.files
+    assert not record.usable and record.documents == 0
+    assert "changed while being read" in pq.read_table(lake.quarantine("c", pack.key)).to_pylist()[0]["reason"]
