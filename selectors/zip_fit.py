@@ -7,11 +7,12 @@ core-second. Here gzip's sizes come from a kernel that parses a document once fo
 byte: `features/deflate_kernels.py`), and sampling saves most pairs.
 
 `method: exact` takes a keyed sample of `n_targets` target documents, one from each of as many strata of compressed
-size. On 3,000 documents of a mixed pool and five targets of 54 to 659 documents, 8 of them gave rank correlations with
-all of .991 to .997; 12 .995 to .998 and .85 to .93 of the same best tenth; 32 .999 and .95; 64 .9995 and .96; 128 .98.
-`method: fast`, the default, scores every document with 12 or more, and only the best `refined_share` with more: the
-same best tenth to .957 to .974 on these sets, on which its numbers were chosen. `tests/benchmarks/zip_fit_speed.py`
-measures it on others.
+size. With the official score, 3,000 documents of a mixed pool and five targets of 54 to 659 documents, 8 of them gave
+rank correlations with all of .991 to .997, 12 of .995 to .998; 32 gave .997 to .999, and .92 to .98 of the same best
+tenth; 128 at least .999, and .96 to .98. `method: fast`, the default, scores every document with 12 or more, and only
+the best `refined_share` with more: .993 to .999, and .968 to .978 of the best tenth, on these sets where its numbers
+were chosen. `tests/benchmarks/zip_fit_speed.py` measures it on others. A contrast is the difference of two such means,
+so the same samples rank the documents far from the best more loosely.
 
 The official score follows length: it is largest where document and target are equally long. So by default (`alignment:
 contrast`) a document counts by what it shares with the target's documents more than with texts of the pool of about the
