@@ -12,13 +12,14 @@ from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .config import FilterStep
+from .expressions import Expression, connect
 from .measuring import Column, Reader, measure, tokens_column, tokens_of
-from .rules import Rule, compile_rules, connect, first_failing
+from .rules import compile_rules, first_failing
 from .runs import Stage
 from .work import Work
 
 
-def step_rules(step: FilterStep, features: Mapping[str, Feature]) -> list[Rule]:
+def step_rules(step: FilterStep, features: Mapping[str, Feature]) -> list[Expression]:
     """Return the step's checked rules, those over cheap features first. Raises ConfigError."""
     rules = compile_rules(step.filter, {alias: f.columns for alias, f in features.items()})
     return sorted(rules, key=lambda r: max((features[a].cost for a, _ in r.columns if a), default=0))
@@ -58,7 +59,7 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
     return work.stage(f"filter {step.name}", apply)
 
 
-def _reasons(reader: Reader, rules: list[Rule], shard: Shard) -> tuple[Any, pa.Array]:
+def _reasons(reader: Reader, rules: list[Expression], shard: Shard) -> tuple[Any, pa.Array]:
     """Return the rows of a shard that enter, and the rule that each fails."""
     rows, reasons = [np.empty(0, np.int64)], [pa.array([], pa.string())]
     with connect() as connection:

@@ -20,10 +20,10 @@ from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors, selected
 from .config import CutEntry, SelectStep
+from .expressions import meta_values
 from .health import length_correlation
 from .measuring import Reader, measure, tokens_column, tokens_of
 from .plugins import make_selector
-from .rules import meta_values
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .work import Work

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tamis.features.text_stats import TextStats
 from tamis.pipelines.config import FilterStep
-from tamis.pipelines.rules import compile_rules, connect, first_failing, meta_values
+from tamis.pipelines.expressions import connect, meta_values
+from tamis.pipelines.rules import compile_rules, first_failing
 from tamis.storage.errors import ConfigError
 
 FEATURES = {
@@ -204,7 +205,7 @@ def test_an_unknown_column_is_refused_with_the_nearest(expression, nearest):
     ],
 )
 def test_what_is_no_scalar_expression_is_refused(expression):
-    assert "a rule is one scalar expression" in refused(expression)
+    assert "expected one scalar expression" in refused(expression)
 
 
 @pytest.mark.parametrize("expression", ["", "  ", "--", "/* nothing */", ";", "true; false"])

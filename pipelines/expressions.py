@@ -1,0 +1,298 @@
+"""Scalar SQL expressions over features and document columns, checked before any work.
+
+An expression is parsed and its columns are resolved (`stats.n_words`, `source`, `meta.licence`). Of what comes out,
+DuckDB's own syntax tree is checked against a list of what is allowed, so that no difference between two parsers lets
+anything through that is not a pure function of one document. It is evaluated on a connection that can neither read
+files nor load extensions.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import SqlglotError
+
+from ..storage.errors import ConfigError
+from ..storage.plugins import nearest
+from ..storage.schema import DOCUMENT
+
+DOCUMENT_COLUMNS = ("doc_id", "source", "meta", "text", "file", "n_bytes", "repaired")
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+}
+_REFUSED = (
+    exp.Query, exp.Window, exp.AggFunc, exp.Star, exp.Columns, exp.Parameter, exp.Placeholder, exp.Lambda, exp.Struct,
+)  # fmt: skip
+_SCALAR_NODES = {
+    "BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION",
+    "OPERATOR", "TYPE",
+}  # fmt: skip
+#: Of DuckDB's macros these hold nothing but pure functions; so do those that begin with `list_` and `array_`.
+_PURE_MACROS = {"date_add", "days_in_month", "fdiv", "fmod", "if", "nullif", "split_part"}
+#: Called consistent by DuckDB, but clocks, and numbers that differ between its versions.
+_NOT_PURE = {"age", "current_localtime", "current_localtimestamp", "hash", "version"}
+_NUMBERS = {
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+    "FLOAT", "DOUBLE", "DECIMAL",
+}  # fmt: skip
+_EXPECTED = "expected one scalar expression over one document"
+_UNDERLINED = re.compile(r"\x1b\[\d*m")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression: what it is called and as what, its DuckDB text, and the columns that it reads."""
+
+    place: str
+    """Where it is written, for errors: `filter rule 'short'`."""
+    name: str
+    sql: str
+    text: str
+    columns: tuple[tuple[str | None, str], ...]
+    """(alias of a feature, or None for a document column; name of the column)"""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Features that it reads."""
+        return tuple(dict.fromkeys(alias for alias, _ in self.columns if alias))
+
+    @property
+    def document_columns(self) -> tuple[str, ...]:
+        """Columns of the shard that it reads."""
+        return tuple(dict.fromkeys(name for alias, name in self.columns if not alias))
+
+
+def compile_expression(
+    place: str, name: str, text: str, features: Mapping[str, pa.Schema], kind: Literal["BOOLEAN", "DOUBLE"]
+) -> Expression:
+    """Check an expression that gives truth or a number; `features` are schemas by alias. Raises ConfigError."""
+    compiled = _parse(place, name, text, features)
+    _bind(compiled, features, kind)
+    return compiled
+
+
+def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema]) -> Expression:
+    try:
+        parsed = Dialect.get_or_raise("duckdb").parse_into(exp.Condition, text)
+    except RecursionError:
+        raise ConfigError(f"{place}: {text[:80]!r}... is nested too deeply; {_EXPECTED}") from None
+    except SqlglotError as error:
+        details = getattr(error, "errors", [])
+        why = (details[-1].get("description") if details else None) or first_line(error)
+        raise ConfigError(f"{place}: {text!r} is no SQL expression: {why}; {_EXPECTED}") from None
+    tree = parsed[0] if len(parsed) == 1 else None
+    if tree is None:
+        raise ConfigError(f"{place}: expected one SQL expression, found {text!r}")
+    for node in tree.walk():
+        if isinstance(node, _REFUSED):
+            raise ConfigError(f"{place}: {text!r} holds {node.sql()!r}; {_EXPECTED}")
+    columns: dict[tuple[str | None, str], None] = {}
+
+    def resolved(node: exp.Expression) -> exp.Expression:
+        path = _path(node)
+        return _column(place, node, path, features, columns) if path else node
+
+    sql = tree.transform(resolved).sql(dialect="duckdb", comments=False)
+    return Expression(place, name, sql, text, tuple(columns))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, without the colours of a terminal."""
+    return _UNDERLINED.sub("", str(error)).partition("\n")[0]
+
+
+def _path(node: exp.Expression) -> list[str]:
+    """Return the names between the dots of a column, none for other nodes; beyond four they are nested `Dot`s."""
+    if isinstance(node, exp.Column):
+        return [part.name for part in node.parts]
+    if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Identifier):
+        below = _path(node.this)
+        return [*below, node.name] if below else []
+    return []
+
+
+def _column(
+    place: str,
+    node: exp.Expression,
+    path: list[str],
+    features: Mapping[str, pa.Schema],
+    columns: dict[tuple[str | None, str], None],
+) -> exp.Expression:
+    """Return what a column of a rule is in the table of a batch."""
+    if path[0] == "meta":
+        columns[None, "meta"] = None
+        return _meta(path[1:], node, features)
+    if len(path) == 2 and path[0] in features:
+        if path[1] not in features[path[0]].names:
+            known = [f"{path[0]}.{c}" for c in features[path[0]].names]
+            raise ConfigError(f"{place}: unknown column {'.'.join(path)!r}{nearest('.'.join(path), known)}")
+        columns[path[0], path[1]] = None
+        return exp.column(exp.to_identifier(f"{path[0]}.{path[1]}", quoted=True))
+    if len(path) == 1 and path[0] in DOCUMENT_COLUMNS:
+        columns[None, path[0]] = None
+        return exp.column(exp.to_identifier(path[0], quoted=True))
+    known = [*DOCUMENT_COLUMNS, "meta.<key>", *(f"{a}.{c}" for a, s in features.items() for c in s.names)]
+    raise ConfigError(f"{place}: unknown column {'.'.join(path)!r}{nearest('.'.join(path), known)}")
+
+
+def _meta(path: list[str], node: exp.Expression, features: Mapping[str, pa.Schema]) -> exp.Expression:
+    """Return the value at a path of `meta`: text, or a number or boolean where it is used as one."""
+    column = exp.column(exp.to_identifier("meta", quoted=True))
+    if not path:
+        return column
+    extracted = exp.Anonymous(this="json_extract_string", expressions=[column, exp.Literal.string(_pointer(path))])
+    value = exp.Try(this=extracted)  # one document's malformed JSON must not end the step
+    kind = _wanted(node, features)
+    return exp.TryCast(this=value, to=exp.DataType.build(kind)) if kind else value
+
+
+def _pointer(path: list[str]) -> str:
+    return "/" + "/".join(p.replace("~", "~0").replace("/", "~1") for p in path)
+
+
+def _wanted(node: Any, features: Mapping[str, pa.Schema]) -> str | None:
+    """Return the type that a value of `meta` is compared with, None for text."""
+    parent = node.parent
+    while isinstance(parent, exp.Paren):
+        node, parent = parent, parent.parent
+    if parent is None or isinstance(parent, (exp.And, exp.Or, exp.Xor, exp.Not)):
+        return "boolean"
+    if not isinstance(parent, (exp.Binary, exp.Between, exp.In)):
+        return None
+    kinds = {_kind(other, features) for other in parent.iter_expressions() if other is not node}
+    return next((kind for kind in ("double", "boolean") if kind in kinds), None)
+
+
+def _kind(node: Any, features: Mapping[str, pa.Schema]) -> str | None:
+    """Say whether an expression is plainly a number or a boolean."""
+    node = node.unnest()
+    if isinstance(node, (exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)):
+        return "double"
+    if isinstance(node, exp.Literal):
+        return None if node.is_string else "double"
+    if isinstance(node, exp.Boolean):
+        return "boolean"
+    alias, _, name = ".".join(_path(node)).rpartition(".")
+    schema = features.get(alias, DOCUMENT if not alias else pa.schema([]))
+    kind = schema.field(name).type if name in schema.names else pa.null()
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    return "double" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
+
+
+def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> None:
+    """Check the syntax tree of what DuckDB will run, then let DuckDB run it on a document that has nothing."""
+    kinds = {
+        f"{alias}.{name}" if alias else name: (features[alias] if alias else DOCUMENT).field(name).type
+        for alias, name in rule.columns
+    }
+    nothing = pa.table({name: pa.nulls(1, kind) for name, kind in {**kinds, "row": pa.int64()}.items()})
+    try:
+        with connect() as connection:
+            _check_tree(rule, connection, list(kinds))
+            connection.register("batch", nothing)
+            found = connection.sql(f"select ({rule.sql}) as ok from batch")
+            kind = found.types[0]
+            found.fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(f"{rule.place}: {rule.text!r}: {first_line(error)}") from None
+    if wanted == "BOOLEAN" and str(kind) != "BOOLEAN":
+        raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected true or false")
+    if wanted == "DOUBLE" and str(kind).partition("(")[0] not in _NUMBERS:
+        raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected a number")
+
+
+def _check_tree(rule: Expression, connection: Any, columns: list[str]) -> None:
+    """Refuse everything but pure scalar functions of the columns of a batch."""
+    query = f"select ({rule.sql}) as ok from batch"
+    ((text,),) = connection.execute("select json_serialize_sql($1)", [query]).fetchall()
+    found = json.loads(text)
+    if found["error"]:
+        raise ConfigError(f"{rule.place}: {rule.text!r} is no SQL expression: {found['error_message']}")
+    (statement,) = found["statements"]
+    for node in _tree_nodes(statement["node"]["select_list"]):
+        if node["class"] not in _SCALAR_NODES:
+            raise ConfigError(f"{rule.place}: {rule.text!r} holds a {node['class'].lower()}; {_EXPECTED}")
+        called = None
+        if node["class"] == "COLUMN_REF" and node["column_names"] not in [[c] for c in columns]:
+            called = ".".join(node["column_names"])  # current_date and the like are written without brackets
+        if node["class"] == "FUNCTION" and (node["schema"] or node["function_name"].lower() not in _functions()[0]):
+            called = ".".join(filter(None, [node["schema"], node["function_name"]]))
+        if called is not None:
+            raise ConfigError(f"{rule.place}: {rule.text!r}: {_not_callable(called.lower())}")
+
+
+def _tree_nodes(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "class" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _tree_nodes(part)
+
+
+def _not_callable(name: str) -> str:
+    pure, known = _functions()
+    if "." in name:
+        return f"{name}() has a dot in its name, expected f(x)"
+    if name in known or name.startswith(("current_", "local")):
+        return f"{name}() may not be used: it is no pure function of one document, the same today and tomorrow"
+    close = nearest(name, sorted(pure))
+    return f"there is no function {name!r}{close if close.startswith('; did') else ''}"
+
+
+@lru_cache(1)
+def _functions() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the pure scalar functions, and of all functions, in lower case."""
+    with duckdb.connect(config=_LOCKED) as connection:
+        rows = connection.execute(
+            "select lower(function_name), function_type, stability from duckdb_functions()"
+        ).fetchall()
+    scalars = {(name, stability) for name, kind, stability in rows if kind == "scalar"}
+    macros = {name for name, kind, _ in rows if kind == "macro"}
+    pure = {name for name, _ in scalars} - {name for name, stability in scalars if stability != "CONSISTENT"}
+    pure |= {name for name in macros if name in _PURE_MACROS or name.startswith(("list_", "array_"))}
+    return frozenset(pure - _NOT_PURE), frozenset(name for name, _, _ in rows)
+
+
+def connect() -> Any:
+    """Return a DuckDB connection that can only compute, in UTC wherever it runs."""
+    connection = duckdb.connect(config={**_LOCKED, "threads": 1})
+    connection.execute("set timezone = 'UTC'; set lock_configuration = true")
+    return connection
+
+
+def numbers(expressions: Sequence[Expression], batch: pa.RecordBatch, connection: Any) -> dict[str, pa.Array]:
+    """Return the value of each expression for each document of a batch as float64, by name; NULL stays null."""
+    if not expressions:
+        return {}
+    connection.register("batch", pa.Table.from_batches([batch]))
+    columns = ", ".join(f'({e.sql})::double as "{e.name}"' for e in expressions)
+    try:
+        found = connection.sql(f"select {columns} from batch order by row").to_arrow_table()
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"{expressions[0].place} failed on a document: {first_line(error)}; try_cast gives NULL instead"
+        ) from None
+    return {e.name: found.column(e.name).combine_chunks() for e in expressions}
+
+
+def meta_values(meta: pa.Array, path: str) -> pa.Array:
+    """Return the value at `meta.<key>...` of each document as text, null where there is none."""
+    pointer = _pointer(path.split(".")[1:])
+    with connect() as connection:
+        connection.register("batch", pa.table({"meta": meta}))
+        found = connection.sql(
+            "select try(json_extract_string(meta, $1))::varchar as value from batch", params=[pointer]
+        )
+        return found.to_arrow_table().column(0).combine_chunks()
