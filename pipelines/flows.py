@@ -18,14 +18,13 @@ from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
 from .config import Config, Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, SelectStep
 from .decontaminating import run_decontaminate
-from .deduplicating import run_dedup
+from .deduplicating import deduper, run_dedup
 from .exporting import export
 from .filtering import run_filter, step_rules
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .loading import Loaded
 from .measuring import measure, tokens_column
-from .plugins import make_selector
-from .selecting import run_select
+from .selecting import chooser, run_select
 from .work import Work
 
 T = TypeVar("T")
@@ -49,24 +48,20 @@ def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> Fl
         if isinstance(step, FilterStep):
             step_rules(step, features)
         elif isinstance(step, DedupStep):
-            make_selector("dedup", step.dedup, step.parameters)
+            deduper(step, features)
         elif isinstance(step, DecontaminateStep):
             for target in step.decontaminate:
                 _known(f"step {step.name!r}: target", target, config.targets)
         else:
-            _check_select(config, step)
+            _check_select(config, step, features)
     list_inputs(corpus.files, loaded.root)
     for target in _target_names(flow):
         list_inputs(config.targets[target].files, loaded.root)
     return flow
 
 
-def _check_select(config: Config, step: SelectStep) -> None:
-    selector = make_selector("select", step.select, step.parameters)
-    if selector.needs_target and not step.target:
-        raise ConfigError(f"step {step.name!r}: {step.select} needs a `target`")
-    if step.target and not selector.needs_target:
-        raise ConfigError(f"step {step.name!r}: {step.select} takes no `target`")
+def _check_select(config: Config, step: SelectStep, features: Mapping[str, Feature]) -> None:
+    chooser(step, features)
     for name, weight in step.target.items():
         _known(f"step {step.name!r}: target", name, config.targets)
         if weight is not None and not 0 < weight < math.inf:

@@ -16,6 +16,7 @@ from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake
 from ..storage.shards import Shard
 from ..storage.survivors import MASKS_KEPT, Survivors
+from .expressions import Expression, connect, numbers
 from .runs import Stage
 from .work import Work
 
@@ -102,12 +103,13 @@ def _by_group(shard: Shard, rows: Rows) -> Iterator[tuple[int, Rows]]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Read surviving documents as batches: `row`, `doc_key`, columns of the shard, `<alias>.<column>` of features."""
+    """Read surviving documents as batches: `row`, `doc_key`, columns of the shard, `<alias>.<column>`, expressions."""
 
     lake: Lake
     survivors: Survivors
     reads: tuple[str, ...]
     columns: tuple[Column, ...] = ()
+    expressions: tuple[Expression, ...] = ()
 
     def items(self, shards: Sequence[Shard] | None = None) -> list[tuple[Shard, int]]:
         """Return the units of work: row groups, in row order."""
@@ -126,7 +128,15 @@ class Reader:
         arrays |= {name: batch.column(name) for name in (KEY, *self.reads)}
         for column in self.columns:
             arrays |= self._values(column, shard, inside + start, batch)
-        return pa.RecordBatch.from_pydict(arrays)
+        return self._with_expressions(pa.RecordBatch.from_pydict(arrays))
+
+    def _with_expressions(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.expressions:
+            return batch
+        with connect() as connection:
+            for name, values in numbers(self.expressions, batch, connection).items():
+                batch = batch.append_column(name, values)
+        return batch
 
     def _values(self, column: Column, shard: Shard, rows: Rows, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         names = column.feature.columns.names

@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,21 +36,36 @@ def make_tokens(tokenizer: str, root: Path) -> Tokens:
     return Tokens(tokenizer=_below(root, "tokenizer", tokenizer))
 
 
-def make_selector(kind: str, name: str, parameters: Mapping[str, Any]) -> Selector:
-    """Return the selector of a step; `kind` is select or dedup."""
+def make_selector(kind: str, name: str, parameters: Mapping[str, Any], features: Mapping[str, Feature]) -> Selector:
+    """Return the selector of a step; `kind` is select or dedup, `features` are those that parameters may name."""
     found = SELECTORS.find(name)
     if found.groups != (kind == "dedup"):
         other = "dedup" if found.groups else "select"
         raise ConfigError(f"{kind}: {name!r} belongs to another kind of step; write `{other}: {name}`")
-    return _make(found, parameters, f"{kind}: {name}")
+    place = f"{kind}: {name}"
+    named = {k: _named(features, v, f"{place}: {k}") for k, v in parameters.items() if k in _feature_fields(found)}
+    return _make(found, {**parameters, **named}, place)
+
+
+def _feature_fields(kind: type[Any]) -> set[str]:
+    """Return the names of the parameters that are features."""
+    return {name for name, type_ in get_type_hints(kind).items() if type_ is Feature}
+
+
+def _named(features: Mapping[str, Feature], alias: Any, place: str) -> Feature:
+    if not isinstance(alias, str) or alias not in features:
+        close = nearest(str(alias), list(features))
+        raise ConfigError(f"{place}: {alias!r} is no entry of `features`{close}")
+    return features[alias]
 
 
 def selector_recipe(selector: Selector) -> dict[str, Any]:
-    """Return what a selector's numbers are made by, beside its data."""
+    """Return what a selector's numbers are made by, beside its data; features stand there by their keys."""
+    by_key = _feature_fields(type(selector))
     return {
         "selector": selector.name,
         "version": selector.version,
-        "parameters": asdict(selector),
+        "parameters": {name: value for name, value in asdict(selector).items() if name not in by_key},
         "needs": [feature_key(f) for f in selector.needs],
         **({"identity": identity} if (identity := selector.identity()) else {}),
     }
@@ -66,10 +81,7 @@ def summary_recipe(selector: Selector) -> dict[str, Any]:
 
 
 def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key in parameters:
-        if key not in known:
-            raise ConfigError(f"{place}: unknown parameter {key!r}{nearest(key, known)}")
+    _refuse_unknown(kind, parameters, place)
     try:
         return TypeAdapter(kind).validate_python(dict(parameters))
     except ValidationError as error:
@@ -77,6 +89,17 @@ def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
             f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
         )
         raise ConfigError(f"{place}: {found}") from None
+
+
+def _refuse_unknown(kind: type[Any], parameters: Mapping[str, Any], place: str) -> None:
+    """Raise ConfigError for a key that is no parameter, also within a parameter that is a group of them."""
+    types = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    for key, value in parameters.items():
+        if key not in known:
+            raise ConfigError(f"{place}: unknown parameter {key!r}{nearest(key, known)}")
+        if is_dataclass(types[key]) and isinstance(value, Mapping):
+            _refuse_unknown(types[key], value, f"{place}: {key}")
 
 
 def _below(root: Path, key: str, value: Any) -> Any:

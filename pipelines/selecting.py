@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..features.base import Feature
 from ..selectors.base import Choice
 from ..selectors.budget import Cut, CutRule, Part, Parts, group_codes
 from ..selectors.ranks import Placed, ranks
@@ -22,25 +23,41 @@ from ..storage.survivors import Survivors, selected
 from .config import CutEntry, SelectStep
 from .expressions import meta_values
 from .health import length_correlation
-from .measuring import Reader, measure, tokens_column, tokens_of
+from .measuring import measure, tokens_column, tokens_of
 from .plugins import make_selector
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
+from .selector_inputs import SelectorInputs, selector_inputs
 from .work import Work
 
 GROUPS_OF_A_CUT = 1 << 32
 NOT_ELIGIBLE = "not eligible"
 
 
+def chooser(step: SelectStep, features: Mapping[str, Feature]) -> SelectorInputs:
+    """Return the checked selector of a step, with what it reads. Raises ConfigError."""
+    selector = make_selector("select", step.select, step.parameters, features)
+    if selector.needs_target and not step.target:
+        raise ConfigError(f"step {step.name!r}: {step.select} needs a `target`")
+    if step.target and not selector.needs_target:
+        raise ConfigError(f"step {step.name!r}: {step.select} takes no `target`")
+    if selector.per and step.cut.per not in (None, selector.per):
+        raise ConfigError(
+            f"step {step.name!r}: cut: per is {step.cut.per!r}, but {step.select} divides the budget by its own column "
+            f"{selector.per!r}; leave `per` out"
+        )
+    if selector.per and step.cut.shares:
+        raise ConfigError(f"step {step.name!r}: cut: {step.select} gives out the shares itself; leave `shares` out")
+    return selector_inputs(selector, features, f"select: {step.select}")
+
+
 def run_select(
     work: Work, step: SelectStep, survivors: Survivors, corpus: Survivors, targets: Mapping[str, Survivors]
 ) -> dict[str, Any]:
     """Apply a selector; return the manifest of the selection. `corpus` is what the flow began with."""
-    selector = make_selector("select", step.select, step.parameters)
-    if selector.needs_target and not step.target:
-        raise ConfigError(f"step {step.name!r}: {step.select} needs a target")
+    inputs = chooser(step, work.features)
     wanted = {name: (weight, targets[name]) for name, weight in step.target.items()}
-    scored = score_step(work, step.name, selector, survivors, wanted)
+    scored = score_step(work, step.name, inputs, survivors, wanted)
     recipe = {
         "corpus": survivors.corpus,
         "scores": scored.key,
@@ -61,18 +78,13 @@ def _cut(
 ) -> dict[str, Any]:
     stage.computed = 1
     survivors = scored.reader.survivors
-    rule, asked = resolve_rule(work, step.cut, survivors, corpus)
+    rule, asked = resolve_rule(work, step.cut, survivors, corpus, scored.selector.per)
     streams = _Streams(work, step.cut, scored)
     choice = scored.selector.select(streams.parts, scored.state, rule, work.draw(step.name))
     writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
     for shard, verdicts in _verdicts(work, streams, choice, survivors):
         writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
-    chosen = Reader(
-        work.lake,
-        selected(work.lake, survivors.corpus, survivors.shards, key),
-        scored.selector.reads,
-        scored.reader.columns,
-    )
+    chosen = replace(scored.reader, survivors=selected(work.lake, survivors.corpus, survivors.shards, key))
     health = length_correlation(scored) | scored.selector.health(
         scored.state, lambda: score_tables(scored), chosen.batches
     )
@@ -85,9 +97,9 @@ def _cut(
 
 
 def resolve_rule(
-    work: Work, cut: CutEntry, survivors: Survivors, corpus: Survivors
+    work: Work, cut: CutEntry, survivors: Survivors, corpus: Survivors, per: str | None = None
 ) -> tuple[CutRule, dict[str, Any] | None]:
-    """Return the rule with its budget as a number, and that budget as people read it."""
+    """Return the rule with its budget as a number, and that budget as people read it; `per` is the selector's own."""
     budget = asked = None
     if cut.budget:
         unit, amount = cut.budget.unit, cut.budget.amount
@@ -97,7 +109,7 @@ def resolve_rule(
         budget, asked = amount, {"unit": unit, "amount": amount}
     rule = CutRule(
         by=cut.by, temperature=cut.temperature, min_score=cut.min_score, percent=cut.percent, budget=budget,
-        shares=cut.shares, per=cut.per is not None, redistribute=cut.redistribute,
+        shares=cut.shares, per=(per or cut.per) is not None, redistribute=cut.redistribute,
     )  # fmt: skip
     return rule, asked
 
@@ -121,7 +133,8 @@ class _Streams:
     """The scores of a step as the parts of a cut, in shard order."""
 
     def __init__(self, work: Work, cut: CutEntry, scored: Scored) -> None:
-        self._work, self._cut, self._scored = work, cut, scored
+        self._work, self._scored = work, scored
+        self._per = scored.selector.per or cut.per
         self._unit = cut.budget.unit if cut.budget else "documents"
 
     def parts(self, column: str) -> Parts:
@@ -159,7 +172,7 @@ class _Streams:
         )
 
     def _groups(self, shard: Shard, table: pa.Table, rows: Any) -> pa.Array | None:
-        per = self._cut.per
+        per = self._per
         if per is None:
             return None
         if per == "source":

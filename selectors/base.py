@@ -6,17 +6,18 @@ thousand, in threads or on a cluster. The driver calls, in this order::
 
     summarise(batch)            for every row group of the pool, blind to the others
     merge(summaries)            exactly: the result must not depend on how the rows were cut into batches
-    fit(summary, targets, draw) once
+    fit(summary, targets, draw) once; with a `sample_size`, the summary is a random sample of the pool
     score(batch, state)         for every row group
     select(parts, state, ...)   once, over the streamed scores; the default is the shared cut
     health(...)                 once, numbers that say whether the selection can be trusted
 
 A selector with `groups = True` decides inside groups of documents instead (deduplication): its `score` gives the column
-`group`, the driver brings the rows of each group together, and `within` says which of them stay.
+`group`, the driver brings the rows of each group together, and `within` says which of them stay, or scores them for a
+cut over all groups. A parameter that is a `Feature` is the name of an entry of `features` in `flows.yaml`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -52,6 +53,8 @@ class Selector(ABC):
     """Raised when the scores change: it is part of every fingerprint."""
     needs_target: ClassVar[bool] = False
     groups: ClassVar[bool] = False
+    per: ClassVar[str | None] = None
+    """The score column by which the budget is divided; None: by what `cut.per` says."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Columns of the document shard that the batches carry, beside `row`, `doc_key` and the features of `needs`."""
     summary_type: ClassVar[type[Any] | None] = None
@@ -65,6 +68,24 @@ class Selector(ABC):
     def needs(self) -> tuple[Feature, ...]:
         """Features that the batches carry, as columns `<feature name>.<column>`."""
         return ()
+
+    @property
+    def expressions(self) -> Mapping[str, str]:
+        """Columns of numbers that the batches of the pool carry beside, by name: SQL over features and documents."""
+        return {}
+
+    @property
+    def sample_size(self) -> int:
+        """How many documents of the pool `fit` sees as its summary; 0: what `merge` returns.
+
+        They are drawn at random by their keys, and come as one batch in the order of their random numbers.
+        """
+        return 0
+
+    @property
+    def verdict(self) -> CutRule | None:
+        """What cuts the scores that `within` returns, over all groups; None: `within` itself says what stays."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """Return what the scores depend on beside version, parameters and features: versions of libraries."""
@@ -80,7 +101,7 @@ class Selector(ABC):
 
     @abstractmethod
     def fit(self, summary: Any, targets: Sequence[Target], draw: Draw) -> Any:
-        """Return the state (`state_type`) for the pool's summary (None: an empty pool or no `summary_type`)."""
+        """Return the state (`state_type`) for the pool's summary (None: an empty pool, or nothing to learn from it)."""
 
     def score(self, batch: pa.RecordBatch, state: Any) -> pa.Table:
         """Return one row a document of the batch, in its order.
@@ -93,7 +114,8 @@ class Selector(ABC):
     def within(self, block: pa.Table, state: Any) -> pa.Table:
         """Return `keep` (bool) and `ref` (string: id of the document that stands for it) for a block of whole groups.
 
-        `block` has `group`, `row`, `doc_key`, `doc_id` and the columns that the selector reads.
+        With a `verdict`, `score` (float64, the largest stay) takes the place of `keep`. `block` has `group`, `row`,
+        `doc_key`, `doc_id`, the columns that the selector reads, its features, and what else `score` returned.
         """
         raise NotImplementedError(f"{self.name} does not decide within groups")
 

@@ -1,0 +1,95 @@
+"""Fit a selector, each artefact once.
+
+Summaries are kept by shard and survivors, so a new file in the corpus only adds its own; the state is made again,
+because the pool that it compares with has changed.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ..selectors.base import Selector, Target
+from ..storage.fingerprint import fingerprint
+from ..storage.state import load_state, publish_state
+from ..storage.survivors import Survivors
+from .measuring import Reader, measure
+from .plugins import summary_recipe
+from .runs import Stage
+from .sampling import read_sample
+from .selector_inputs import SelectorInputs
+from .work import Work
+
+
+def fit_step(
+    work: Work,
+    step: str,
+    inputs: SelectorInputs,
+    survivors: Survivors,
+    targets: Mapping[str, tuple[float | None, Survivors]],
+) -> tuple[str, dict[str, Any], Any]:
+    """Return key, recipe and state of a fitted selector; the lake has the state afterwards."""
+    recipe = {
+        **inputs.recipe(),
+        "survivors": survivors.digest,
+        "targets": [[name, weight, found.digest] for name, (weight, found) in targets.items()],  # their order matters
+        "seed": work.config.seed,
+        "step": step,
+    }
+    key = fingerprint(recipe)
+    path = work.lake.state(key) / "state.safetensors"
+    if not path.exists():
+        _fit(work, step, inputs, survivors, targets, path)
+    else:
+        work.stage(f"fit {step}", lambda stage: stage.reuse(1))
+    return key, recipe, load_state(path, inputs.selector.state_type)
+
+
+def _fit(
+    work: Work,
+    step: str,
+    inputs: SelectorInputs,
+    survivors: Survivors,
+    targets: Mapping[str, tuple[float | None, Survivors]],
+    path: Path,
+) -> None:
+    selector, pool = inputs.selector, inputs.pool(work.lake, survivors)
+    samples = []
+    for name, (weight, found) in targets.items():
+        for column in inputs.columns:
+            measure(work, found, column)
+        samples.append(Target(name, weight, inputs.target(work.lake, found).batches))
+    for column in pool.columns if selector.summary_type or selector.sample_size else ():
+        measure(work, survivors, column)
+    summary = None
+    if selector.summary_type:
+        summary = work.stage(f"summarise {step}", partial(_summarise, work, step, selector, pool))
+    elif size := selector.sample_size:
+        key = work.draw(step)("sample")
+        summary = work.stage(f"sample {step}", partial(read_sample, work, f"sample {step}", pool, size, key))
+
+    def fit(stage: Stage) -> None:
+        publish_state(work.lake, path, selector.fit(summary, samples, work.draw(step)))
+        stage.computed = 1
+
+    work.stage(f"fit {step}", fit)
+
+
+def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage: Stage) -> Any:
+    """Return the merged summary of all shards; each shard's own is kept."""
+    assert selector.summary_type is not None
+    survivors = reader.survivors
+    folder = work.lake.state(fingerprint({"summary": summary_recipe(selector)}))
+    paths = {s: folder / f"{survivors.digests[s.digest]}.safetensors" for s in survivors.shards}
+    todo = [s for s in survivors.shards if not paths[s].exists()]
+    stage.reused = len(survivors.shards) - len(todo)
+    stage.computed = len(todo)
+    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), reader.items(todo))
+    for shard, pieces in groupby(results, key=lambda r: r[0]):
+        publish_state(work.lake, paths[shard], selector.merge([summary for _, summary in pieces]))
+    merged = None
+    for shard in survivors.shards:
+        loaded = load_state(paths[shard], selector.summary_type)
+        merged = loaded if merged is None else selector.merge([merged, loaded])
+    return merged

@@ -1,0 +1,53 @@
+"""What the batches of a selector carry: columns of the shard, its features, and the values of its expressions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..features.base import Feature
+from ..selectors.base import Selector
+from ..storage.lake import Lake
+from ..storage.survivors import Survivors
+from .expressions import Expression, compile_expression
+from .measuring import Column, Reader
+from .plugins import selector_recipe
+
+
+@dataclass(frozen=True)
+class SelectorInputs:
+    """A selector with the features that it needs, and those that only its expressions read."""
+
+    selector: Selector
+    columns: tuple[Column, ...]
+    asked: tuple[Column, ...]
+    expressions: tuple[Expression, ...]
+
+    def pool(self, lake: Lake, survivors: Survivors, *more: str) -> Reader:
+        """Return what reads the pool; `more` are further columns of the shard."""
+        read = (name for e in self.expressions for name in e.document_columns)
+        reads = tuple(dict.fromkeys([*more, *self.selector.reads, *read]))
+        return Reader(lake, survivors, reads, (*self.columns, *self.asked), self.expressions)
+
+    def target(self, lake: Lake, survivors: Survivors) -> Reader:
+        """Return what reads a target: expressions are over the pool alone."""
+        return Reader(lake, survivors, self.selector.reads, self.columns)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the selector's numbers are made by, beside the documents."""
+        recipe = selector_recipe(self.selector)
+        if self.expressions:
+            recipe["expressions"] = {e.name: e.sql for e in self.expressions}
+            recipe["expression_features"] = {c.alias: c.key for c in self.asked}
+        return recipe
+
+
+def selector_inputs(selector: Selector, features: Mapping[str, Feature], place: str) -> SelectorInputs:
+    """Return what a selector reads; `features` are those that expressions may name. Raises ConfigError."""
+    schemas = {alias: f.columns for alias, f in features.items()} if selector.expressions else {}
+    expressions = tuple(
+        compile_expression(f"{place}: {name}", name, text, schemas, "DOUBLE")
+        for name, text in selector.expressions.items()
+    )
+    aliases = dict.fromkeys(alias for e in expressions for alias in e.aliases)
+    asked = tuple(Column(alias, features[alias]) for alias in aliases)
+    return SelectorInputs(selector, tuple(Column(f.name, f) for f in selector.needs), asked, expressions)
