@@ -23,7 +23,7 @@ from .exporting import export
 from .filtering import run_filter, step_rules
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .loading import Loaded
-from .measuring import measure, tokens_column
+from .measuring import feature_key, measure, tokens_column
 from .selecting import chooser, run_select
 from .work import Work
 
@@ -107,13 +107,25 @@ def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str
         {
             "flow": flow.model_dump(exclude={"engine"}),
             "targets": {n: work.config.targets[n].holdout for n in _target_names(flow)},
-            "features": {a: [f.name, repr(f)] for a, f in work.features.items()},
+            "features": _features_used(work, flow),
             "tokens": tokens_column(work).key,
             "seed": work.config.seed,
             "snapshots": snapshots,
             "name": name,
         }
     )
+
+
+def _features_used(work: Work, flow: FlowEntry) -> list[str]:
+    """Return the keys of the features that a flow asks for: their models and files are in them."""
+    used = set()
+    for step in flow.steps:
+        if isinstance(step, FilterStep):
+            used |= {work.features[a] for rule in step_rules(step, work.features) for a in rule.aliases}
+        elif isinstance(step, DedupStep | SelectStep):
+            inputs = deduper(step, work.features) if isinstance(step, DedupStep) else chooser(step, work.features)
+            used |= {column.feature for column in (*inputs.columns, *inputs.asked)}
+    return sorted(map(feature_key, used))
 
 
 def curate(work: Work, name: str, flow: FlowEntry) -> None:
@@ -192,10 +204,19 @@ def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
 def _note_shortfall(work: Work, step: Any, manifest: dict[str, Any]) -> None:
     """Warn of every budget, or share of one, that is not met: too few documents, or the next one too large."""
     for cut in (manifest.get("cuts") or {}).values():
-        for group in cut["groups"]:
+        for group in [_as_one(cut)] if manifest.get("divided") else cut["groups"]:
             if why := _why_short(group, manifest["budget"]):
-                whose = f" for {group['name']!r}" if len(cut["groups"]) > 1 else ""
+                whose = f" for {group['name']!r}" if group["name"] != "all" else ""
                 work.log.warn(f"step {step.name}: the budget{whose} is not met, {why}")
+
+
+def _as_one(cut: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the groups that a selector made, often thousands, as one group."""
+    quotas = [group["quota"] or 0 for group in cut["groups"]]
+    return {
+        "name": "all", "quota": sum(quotas), "achieved": cut["weight_kept"], "n_seen": cut["n_seen"],
+        "shortfall": cut["shortfall"],
+    }  # fmt: skip
 
 
 def _why_short(group: dict[str, Any], budget: dict[str, Any] | None) -> str | None:

@@ -92,7 +92,7 @@ def _cut(
     shortfall = sum(cut.shortfall for cut in choice.cuts.values())
     return writer.finish(
         recipe, kind="select", selector=scored.recipe["selector"], scored=dict(scored.recipe),
-        budget=asked, cuts=cuts, shortfall=shortfall, health=health,
+        budget=asked, divided=scored.selector.per is not None, cuts=cuts, shortfall=shortfall, health=health,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from ..storage.errors import SelectionError
 from .boundary import MAX_ROWS, NOTHING, Edge, PoolRows, Taken, take
 from .cut_kernels import COUNTED, MAX_WEIGHT, NEGATIVE, Bools, Float64s, Int64s, census, gumbel_keys, rank_bits
 from .cut_rule import CutRule
-from .quotas import Shares, apportion, exact_shares, redistribute
+from .quotas import Shares, apportion, exact_shares, one_more, redistribute
 
 __all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "group_codes", "make_cut"]
 
@@ -126,7 +126,8 @@ def make_cut(parts: Parts, rule: CutRule, gumbel_key: int = 0, max_rows: int = M
         return take(lambda: (_pool_rows(part, rule, gumbel_key, codes) for part in parts()), pool, limits, max_rows)
 
     n_limits = [_document_limit(rule, n_eligible) for n_eligible in tally[:, 1].tolist()]
-    reach = limited(n_limits, [MAX_WEIGHT] * len(names))
+    unlimited = [MAX_WEIGHT] * len(names)
+    reach = limited(n_limits, unlimited)
     if rule.budget is None:
         return _result(rule, gumbel_key, codes, tally, reach, None)
     shares = _shares(rule, dict(zip(names, tally[:, 2].tolist(), strict=True)))
@@ -136,7 +137,22 @@ def make_cut(parts: Parts, rule: CutRule, gumbel_key: int = 0, max_rows: int = M
     closed = {name for name in names if rule.budget == 0 or (rule.shares is not None and not shares[name])}
     n_limits = [0 if name in closed else limit for name, limit in zip(names, n_limits, strict=True)]
     taken = limited(n_limits, [quota[name] for name in names])
+    if rule.remainders:
+        further = limited([min(t.n_docs + 1, limit) for t, limit in zip(taken, n_limits, strict=True)], unlimited)
+        more = _paid_by_remainders(rule, names, quota, taken, further)
+        taken = limited([t.n_docs + (name in more) for name, t in zip(names, taken, strict=True)], unlimited)
     return _result(rule, gumbel_key, codes, tally, taken, _Budget(asked, quota, available))
+
+
+def _paid_by_remainders(
+    rule: CutRule, names: Sequence[str], quota: Mapping[str, int], taken: Sequence[Taken], further: Sequence[Taken]
+) -> set[str]:
+    """Return the groups that get one more document; `further` is `taken` with it."""
+    assert rule.budget is not None
+    left = _asked_total(rule.budget, rule.shares) - sum(t.weight for t in taken)
+    both = [(name, t, f) for name, t, f in zip(names, taken, further, strict=True) if f.n_docs > t.n_docs]
+    missing = {name: quota[name] - t.weight for name, t, _ in both}
+    return one_more(left, missing, {name: f.weight - t.weight for name, t, f in both})
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ class CutRule:
     """Cut each group by its own share."""
     redistribute: bool = False
     """Give quota that a group has too few documents for to the other groups, by their shares."""
+    remainders: bool = False
+    """Give what the groups' first documents that do not fit leave over to the groups that miss the largest part of one:
+    thousands of groups would else waste most of a budget. A group may then exceed its share by a part of a document."""
 
     def __post_init__(self) -> None:
         for problem in (*_wrong_numbers(self), *_wrong_combinations(self)):
@@ -63,7 +66,7 @@ def _wrong_combinations(rule: CutRule) -> Iterator[str]:
         yield "by: threshold has no min_score; add the lowest score that is kept"
     if (rule.by == "percentile") != (rule.percent is not None):
         yield f"by is {rule.by!r} and percent is {rule.percent}; percent belongs to by: percentile, which needs it"
-    if (rule.shares is not None or rule.redistribute) and (not rule.per or rule.budget is None):
+    if (rule.shares is not None or rule.redistribute or rule.remainders) and (not rule.per or rule.budget is None):
         yield "shares and redistribute divide a budget between groups; add `per` and a budget, or leave them out"
     total = sum((rule.shares or {}).values())
     if total > 1 + WHOLE_TOLERANCE:

@@ -65,7 +65,28 @@ def expected(docs, rule):
         quota = redistribute(quota, available, shares)
     if rule.shares is not None or rule.budget == 0:
         n_limit = {name: limit if rule.budget and shares[name] else 0 for name, limit in n_limit.items()}
-    return reference(docs, rule, n_limit, quota)
+    first = reference(docs, rule, n_limit, quota)
+    return with_remainders(docs, rule, n_limit, quota, asked, first) if rule.remainders else first
+
+
+def with_remainders(docs, rule, n_limit, quota, asked, first):
+    """Add to the chosen the documents that the groups' remainders pay for together."""
+    weight = {doc["doc_id"]: doc["weight"] for doc in docs}
+    group = {doc["doc_id"]: group_of(doc, rule) for doc in docs}
+    mine = {name: {i for i in first if group[i] == name} for name in n_limit}
+    following = {}
+    for name, limit in n_limit.items():
+        one_more = {k: (min(limit, len(mine[k]) + 1) if k == name else len(mine[k])) for k in n_limit}
+        more = reference(docs, rule, one_more, dict.fromkeys(n_limit, math.inf)) - first
+        following |= {name: doc_id for doc_id in more}
+    missing = {name: quota[name] - sum(weight[i] for i in mine[name]) for name in following}
+    left = asked - sum(weight[i] for i in first)
+    for name in sorted(following, key=lambda n: (-Fraction(missing[n], max(1, weight[following[n]])), n)):
+        if weight[following[name]] > left:
+            break
+        left -= weight[following[name]]
+        first = first | {following[name]}
+    return first
 
 
 def part_of(docs, name="shard", arrow=True):
@@ -132,6 +153,7 @@ def rules(draw):
         shares=draw(st.sampled_from(all_shares)) if divided else None,
         per=per,
         redistribute=draw(st.booleans()) if divided else False,
+        remainders=draw(st.booleans()) if divided else False,
     )
 
 
