@@ -10,9 +10,13 @@ import numpy as np
 
 from .blas_threads import usable_threads
 from .keyed import mix64
-from .kmeans_kernels import Float32s, Float64s, Int64s, add_up, move_centroids, sum_rows, sum_values
-from .kmeans_seeds import Keys, seed_rows
+from .kmeans_kernels import add_up, move_centroids, sum_rows, sum_values
+from .kmeans_seeds import Keys, keyed_part, seed_rows
 from .nearest import nearest
+from .nearest_kernels import Float32s, Float64s, Int64s
+
+PART = 64
+"""Rows a cluster for the seeds and the first iterations."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,10 @@ def fit_clusters(
 ) -> Clusters:
     """Fit k-means by Lloyd's iterations (1982) and return the best of `n_init` runs, the first one of equals.
 
-    `x` is (n, d), of length 1 (or 0) if spherical (Dhillon and Modha, 2001); `keys` are those of the documents. A run ends
-    when an iteration lowers the inertia by at most `tol` of it, when nothing moves, or after `max_iter`. A cluster that
-    lost all rows starts again at the row that is farthest from its own centroid. `threads` (None: as many as BLAS may
-    use) changes nothing but time.
+    `x` is (n, d), rows of length 1 (or 0) if spherical (Dhillon and Modha, 2001); `keys` are those of the documents. A
+    run ends when an iteration lowers the inertia by at most `tol` of it, when nothing moves, or after `max_iter`. A
+    cluster that lost all rows starts again at the row that is farthest from its own centroid, equals by key; one that
+    has none in the end is left out. `threads` (None: as many as BLAS may use) changes nothing but time.
     """
     threads = usable_threads() if threads is None else threads
     best = None
@@ -74,25 +78,50 @@ def fit_clusters(
 def _run(
     x: Float32s, keys: Keys, n_clusters: int, spherical: bool, max_iter: int, tol: float, key: int, threads: int
 ) -> Clusters:
-    clusters = _Assigned(x, x[seed_rows(x, keys, n_clusters, key, threads)], spherical, threads)
-    n_iterations, converged = 0, False
-    while n_iterations < max_iter and not converged:
-        moved = _Assigned(x, _moved(x, keys, clusters, threads), spherical, threads)
-        n_iterations += 1
-        converged = clusters.inertia - moved.inertia <= tol * clusters.inertia
-        clusters = moved
+    part = keyed_part(keys, PART * n_clusters, key)
+    if 2 * len(part) > len(x):
+        seeds = x[seed_rows(x, keys, n_clusters, key, threads)]
+    else:
+        x_part, keys_part = x[part], keys[part]
+        seeds = x_part[seed_rows(x_part, keys_part, n_clusters, key, threads)]
+        seeds = _lloyd(_Assigned(x_part, keys_part, seeds, spherical, threads), max_iter, tol)[0].centroids
+    clusters, n_iterations, converged = _lloyd(_Assigned(x, keys, seeds, spherical, threads), max_iter, tol)
     return clusters.used(n_iterations, converged)
+
+
+def _lloyd(clusters: "_Assigned", max_iter: int, tol: float) -> tuple["_Assigned", int, bool]:
+    """Return the clusters after the last iteration, the number of iterations, and whether that was enough."""
+    for i in range(1, max_iter + 1):
+        moved = clusters.moved()
+        gain, clusters, inertia = clusters.inertia - moved.inertia, moved, clusters.inertia
+        if gain <= tol * inertia:
+            return clusters, i, True
+    return clusters, max_iter, False
 
 
 class _Assigned:
     """Centroids, and the rows assigned to them."""
 
-    def __init__(self, x: Float32s, centroids: Float32s, spherical: bool, threads: int) -> None:
-        self.centroids, self.spherical = centroids, spherical
+    def __init__(self, x: Float32s, keys: Keys, centroids: Float32s, spherical: bool, threads: int) -> None:
+        self.x, self.keys, self.centroids, self.spherical, self.threads = x, keys, centroids, spherical, threads
         self.index, value = nearest(x, centroids, spherical=spherical, threads=threads)
         self.distance = np.maximum(1 - value, 0.0) if spherical else value
         self.n_rows = np.bincount(self.index, minlength=len(centroids))
         self.inertia = add_up(self.distance)
+
+    def moved(self) -> "_Assigned":
+        """Assign to the means of the clusters, and to far rows instead of those without any."""
+        sums = np.zeros(self.centroids.shape)
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(lambda part: sum_rows(self.x, self.index, part, self.threads, sums), range(self.threads)))
+        centroids = self.centroids.copy()
+        move_centroids(sums, self.n_rows, self.spherical, centroids)
+        empty = np.flatnonzero(self.n_rows == 0)
+        if len(empty):
+            far = np.lexsort((self.keys, -self.distance))[: len(empty)]
+            far = far[self.distance[far] > 0]
+            centroids[empty[: len(far)]] = self.x[far]
+        return _Assigned(self.x, self.keys, centroids, self.spherical, self.threads)
 
     def used(self, n_iterations: int, converged: bool) -> Clusters:
         """Return the clusters that have rows."""
@@ -102,21 +131,3 @@ class _Assigned:
         return Clusters(
             self.centroids[used], n_sample, sums[used] / n_sample, self.inertia, self.spherical, n_iterations, converged
         )
-
-
-def _moved(x: Float32s, keys: Keys, clusters: _Assigned, threads: int) -> Float32s:
-    """Return the centroids of the rows that are assigned to each, and far rows instead of those without any."""
-    sums = np.zeros(clusters.centroids.shape)
-    if threads < 2:
-        sum_rows(x, clusters.index, 0, 1, sums)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda part: sum_rows(x, clusters.index, part, threads, sums), range(threads)))
-    centroids = clusters.centroids.copy()
-    move_centroids(sums, clusters.n_rows, clusters.spherical, centroids)
-    empty = np.flatnonzero(clusters.n_rows == 0)
-    if len(empty):
-        far = np.lexsort((keys, -clusters.distance))[: len(empty)]
-        far = far[clusters.distance[far] > 0]
-        centroids[empty[: len(far)]] = x[far]
-    return centroids

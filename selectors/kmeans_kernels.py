@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .nearest_kernels import Float32s, Float64s, Int64s, squared_distance
+from .nearest_kernels import Float32s, Float64s, Int64s
 
 
 @njit(nogil=True, cache=True)
@@ -30,7 +30,7 @@ def sum_values(values: Float64s, index: Int64s, sums: Float64s) -> None:
 def move_centroids(sums: Float64s, counts: Int64s, spherical: bool, centroids: Float32s) -> None:
     """Write the mean of each cluster's rows (spherical: of length 1); one without rows or direction stays."""
     for c in range(len(centroids)):
-        scale = np.float64(counts[c])
+        scale = float(counts[c])
         if spherical:
             scale = 0.0
             for k in range(sums.shape[1]):
@@ -58,31 +58,49 @@ def log_weights(weights: Float64s, gumbels: Float64s, out: Float64s) -> None:
 
 
 @njit(nogil=True, cache=True)
-def lower_distances(x: Float32s, row: int, distance: Float64s) -> None:
-    """Lower each row's squared distance to that from one row of x, where this is nearer."""
-    for i in range(len(x)):
-        distance[i] = min(distance[i], squared_distance(x, i, x, row))
+def try_seed(columns: Float32s, place: int, weights: Float64s, before: Float32s, after: Float32s) -> Any:
+    """Write each column's squared distance to the nearest seed if `place` becomes one; return their weighted sum.
+
+    Vectors are columns: so the loop over them is the inner one, and fast although each adds up in a fixed order.
+    """
+    after[:] = 0
+    for k in range(len(columns)):
+        at = columns[k, place]
+        for j in range(columns.shape[1]):
+            step = columns[k, j] - at
+            after[j] += step * step
+    total = 0.0
+    for j in range(len(after)):
+        after[j] = min(before[j], after[j])
+        total += weights[j] * after[j]
+    return total
 
 
 @njit(nogil=True, cache=True)
-def silhouettes(x: Float32s, cluster: Int64s, counts: Int64s, out: Float64s) -> None:
-    """Write the silhouette of each row; `counts` are the rows in each cluster."""
-    n, d, n_clusters = len(x), x.shape[1], len(counts)
-    sums = np.zeros((n, n_clusters))
+def silhouettes(columns: Float32s, cluster: Int64s, counts: Int64s, spherical: bool, out: Float64s) -> None:
+    """Write the silhouette of each column; `counts` are the columns in each cluster.
+
+    Distances are Euclidean; if spherical half their squares, which is 1 - dot product at length 1.
+    """
+    d, n = columns.shape
+    sums, distance = np.zeros((n, len(counts))), np.empty(n)
     for i in range(n):
+        distance[:i] = 0.0
+        for k in range(d):
+            at = np.float64(columns[k, i])
+            for j in range(i):
+                step = np.float64(columns[k, j]) - at
+                distance[j] += step * step
         for j in range(i):
-            total = 0.0
-            for k in range(d):
-                total += (np.float64(x[i, k]) - np.float64(x[j, k])) ** 2
-            distance = math.sqrt(total)
-            sums[i, cluster[j]] += distance
-            sums[j, cluster[i]] += distance
+            far = distance[j] / 2 if spherical else math.sqrt(distance[j])
+            sums[i, cluster[j]] += far
+            sums[j, cluster[i]] += far
     for i in range(n):
         own = cluster[i]
         other = np.inf
-        for c in range(n_clusters):
+        for c in range(len(counts)):
             if c != own and counts[c] > 0:
                 other = min(other, sums[i, c] / counts[c])
         inner = sums[i, own] / max(1, counts[own] - 1)
-        wider = max(inner, other)
-        out[i] = (other - inner) / wider if counts[own] > 1 and wider > 0.0 else 0.0
+        alone = counts[own] == 1 or other == np.inf or max(inner, other) == 0.0
+        out[i] = 0.0 if alone else (other - inner) / max(inner, other)

@@ -2,13 +2,13 @@
 
 The last bits of a float32 product of matrices change with library, threads and shapes. So it only proposes. With
 u = 2^-24, any order of summation and any use of fused operations, a float32 dot product of d terms is at most
-d u / (1 - d u) |x||y| away from the true one (Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.5), and
-what is subtracted from it (half of |y|^2) and compared with it adds a few roundings more. `_margins` is twice the bound
-for a row of x and the longest row of y. A row of y whose approximation is further than that below the best one cannot be
-the nearest; the others, 1.0 on average, are computed again in float64, in a fixed order. That is the value, and equal
-values go to the lowest index: both are functions of the two rows of numbers alone.
+d u / (1 - d u) |x||y| away from the true one (Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.5);
+subtracting half of |y|^2 and comparing add a few roundings. A row of y whose approximation is more than twice that
+bound below the best one cannot be the nearest. The others are computed again in float64, in a fixed order: that is the
+value, and equal values go to the lowest index. Both are functions of the two rows of numbers alone.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -125,10 +125,11 @@ def _halves_and_margins(x: Float32s, y: Float32s, spherical: bool) -> tuple[Floa
     d = x.shape[1]
     of_x, of_y = _squared_lengths(x), _squared_lengths(y)
     longest = float(of_y.max(initial=0.0))
-    if d > _MOST_DIMENSIONS or max(float(of_x.max(initial=0.0)), longest) > _LONGEST**2:
+    length = math.sqrt(max(float(of_x.max(initial=0.0)), longest))
+    if d > _MOST_DIMENSIONS or length > _LONGEST:
         raise SelectionError(
-            f"vectors of {d} dimensions and length {max(float(of_x.max(initial=0.0)), longest) ** 0.5:.3g}: expected at most "
-            f"{_MOST_DIMENSIONS} and 2^60; scale them, to length 1 for instance"
+            f"vectors of {d} dimensions and of length {length:.3g}: expected at most {_MOST_DIMENSIONS} dimensions and "
+            f"length {_LONGEST:.3g}; scale them, to length 1 for instance"
         )
     terms = (d + 4) * np.sqrt(of_x * longest) + (0.0 if spherical else 2 * longest)
     bound = 1.01 * 2.0**-24 * terms + d * 2.0**-51 * (of_x + longest) + d * 2.0**-125
