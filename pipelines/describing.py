@@ -8,8 +8,9 @@ import dataclasses
 import inspect
 import textwrap
 from types import UnionType
-from typing import Any, Literal, Union, get_origin
+from typing import Any, Literal, Union, get_origin, get_type_hints
 
+from ..features.base import Feature
 from ..features.registry import REGISTRY as FEATURES
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError
@@ -27,22 +28,32 @@ def describe(name: str) -> dict[str, Any]:
     raise ConfigError(f"no selector or feature is named {name!r}{nearest(name, known)}")
 
 
-def parameters(plugin: type[Any]) -> list[dict[str, Any]]:
-    """Return name, values, default (None where it must be given) and meaning of each parameter."""
-    texts = _texts_below_fields(plugin)
-    return [
-        {
-            "name": field.name,
-            "values": field.type if isinstance(field.type, str) else _values(field.type),
-            "default": None if field.default is dataclasses.MISSING else field.default,
-            "about": texts.get(field.name, ""),
-        }
-        for field in dataclasses.fields(plugin)
-    ]
+def parameters(plugin: type[Any], prefix: str = "", given: Any = None) -> list[dict[str, Any]]:
+    """Return name, values, default (None where it must be given) and meaning of each parameter.
+
+    A parameter that is a group of others comes as these, named `group.name`, with their defaults in that group.
+    """
+    texts, types, found = _texts_below_fields(plugin), get_type_hints(plugin), []
+    for field in dataclasses.fields(plugin):
+        default = getattr(given, field.name, None if field.default is dataclasses.MISSING else field.default)
+        if dataclasses.is_dataclass(default):
+            found += parameters(types[field.name], f"{prefix}{field.name}.", default)
+            continue
+        found.append(
+            {
+                "name": prefix + field.name,
+                "values": _values(types[field.name]),
+                "default": default,
+                "about": texts.get(field.name, ""),
+            }
+        )
+    return found
 
 
 def _values(kind: Any) -> str:
     """Return a type as people write it: the choices of a Literal, or the type's name."""
+    if kind is Feature:
+        return "name of a feature"
     arguments = getattr(kind, "__args__", None)
     if arguments is None:
         return getattr(kind, "__name__", str(kind))

@@ -78,7 +78,7 @@ def with_remainders(docs, rule, n_limit, quota, asked, first):
     for name, limit in n_limit.items():
         one_more = {k: (min(limit, len(mine[k]) + 1) if k == name else len(mine[k])) for k in n_limit}
         more = reference(docs, rule, one_more, dict.fromkeys(n_limit, math.inf)) - first
-        following |= {name: doc_id for doc_id in more}
+        following |= dict.fromkeys([name] if more else [], next(iter(more), None))
     missing = {name: quota[name] - sum(weight[i] for i in mine[name]) for name in following}
     left = asked - sum(weight[i] for i in first)
     for name in sorted(following, key=lambda n: (-Fraction(missing[n], max(1, weight[following[n]])), n)):

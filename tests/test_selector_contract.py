@@ -13,17 +13,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from letters import Letters
 from tamis.features.base import Feature
 from tamis.selectors.base import Selector, Target
 from tamis.selectors.budget import CutRule, Part
-from tamis.selectors.keyed import stream_key
+from tamis.selectors.clustering import Clustering
+from tamis.selectors.keyed import stream_key, uniform
 from tamis.selectors.registry import REGISTRY
 from tamis.storage.documents import doc_key, text_hashes
 from tamis.storage.lake import Lake
 from tamis.storage.schema import DOCUMENT
 from tamis.storage.state import load_state, publish_state
 
-MADE = {}
+
+def clustered(**more):
+    return {"vectors": Letters(), "clusters": Clustering(count=3), **more}
+
+
+MADE = {
+    "density_pruning": clustered(),
+    "kmeans": clustered(),
+    "semdedup": clustered(),
+    "target_similarity": {"vectors": Letters(), "neighbours": 2},
+}
+MORE = [
+    ("density_pruning", clustered(first="random", temperature=2.0)),
+    ("kmeans", clustered(sampler="centroid", shares="equal")),
+    ("kmeans", clustered(sampler="kmq", quality="n_bytes")),
+    ("semdedup", clustered(first="random", epsilon=0.5)),
+    ("target_similarity", {"vectors": Letters(), "centroids": 1, "targets": "joint"}),
+]
+"""Of the same selectors, what the defaults do not reach; `quality` is given the number of bytes here."""
 
 CHOOSERS = [name for name in REGISTRY.names() if not REGISTRY.find(name).groups]
 DEDUPERS = [name for name in REGISTRY.names() if REGISTRY.find(name).groups]
@@ -87,6 +107,8 @@ def batch_of(selector, texts, prefix="doc"):
     for feature in selector.needs:
         found = feature.compute(documents.select(list(feature.reads)), feature.load())
         arrays |= {f"{feature.name}.{name}": found.column(name) for name in found.schema.names}
+    if "quality" in selector.expressions:
+        arrays["quality"] = documents.column("n_bytes").cast(pa.float64())
     return pa.RecordBatch.from_pydict(arrays)
 
 
@@ -111,8 +133,17 @@ def targets_of(selector):
     return [target(name, texts) for name, texts in TARGETS.items()]
 
 
+def sample_of(selector, batches):
+    """The random sample of the pool that the driver reads for some selectors."""
+    table = pa.Table.from_batches(batches).combine_chunks() if batches else None
+    if not selector.sample_size or not table or not table.num_rows:
+        return None
+    order = np.argsort(uniform(table.column("doc_key").to_numpy(), draw("sample")))[: selector.sample_size]
+    return table.take(order).combine_chunks().to_batches()[0]
+
+
 def fitted(selector, batches):
-    summary = None
+    summary = sample_of(selector, batches)
     if selector.summary_type is not None:
         summaries = [selector.summarise(batch) for batch in batches]
         assert all(type(one) is selector.summary_type for one in summaries)
@@ -156,7 +187,7 @@ def parts_of(selector, batches, state):
             score=score.fill_null(math.nan).to_numpy(zero_copy_only=False),
             eligible=score.is_valid().to_numpy(zero_copy_only=False),
             weight=np.ones(len(ids), np.int64),
-            group=None,
+            group=table.column(selector.per).combine_chunks() if selector.per else None,
             doc_ids=lambda rows: [ids[row] for row in rows.tolist()],
         )
 
@@ -166,7 +197,7 @@ def parts_of(selector, batches, state):
 def selected(selector, batches, state, rule):
     """The ids that the cuts of a selector keep, as the driver applies them: an earlier cut goes first."""
     parts = parts_of(selector, batches, state)
-    choice = selector.select(parts, state, rule, draw)
+    choice = selector.select(parts, state, replace(rule, per=selector.per is not None), draw)
     taken = [np.zeros(batch.num_rows, bool) for batch in batches]
     for column, cut in choice.cuts.items():
         for number, part in enumerate(parts(column)()):
@@ -179,9 +210,11 @@ def deduplicated(selector, batches, state, one_block=True):
     """Keep and ref by id, with all groups in one block or each in its own."""
     tables = []
     for batch in batches:
-        group = selector.score(batch, state).column("group")
-        assert group.null_count == 0
-        tables.append(pa.Table.from_batches([batch]).append_column("group", group))
+        found, table = selector.score(batch, state), pa.Table.from_batches([batch])
+        assert found.column("group").null_count == 0 and found.schema.field("group").type == pa.uint64()
+        for column in found.column_names:
+            table = table.append_column(column, found.column(column))
+        tables.append(table)
     table = pa.concat_tables(tables)
     groups = [None] if one_block else pc.unique(table.column("group")).to_pylist()
     found = {}
@@ -210,6 +243,22 @@ def kind(request):
 @pytest.fixture(scope="module")
 def selector(kind):
     return kind(**MADE.get(kind.name, {}))
+
+
+@pytest.mark.parametrize(("name", "parameters"), MORE, ids=lambda value: value if isinstance(value, str) else "")
+def test_other_parameters_keep_to_it_too(name, parameters, tmp_path):
+    selector = REGISTRY.find(name)(**parameters)
+    pool = batch_of(selector, POOL)
+    state = fitted(selector, [pool])
+    test_the_order_of_the_rows_changes_nothing(selector, pool, state)
+    test_state_and_summary_survive_the_lake(selector, pool, state, tmp_path)
+    for sizes in SPLITS:
+        test_the_split_into_batches_changes_nothing(selector, pool, state, sizes)
+    if selector.groups:
+        test_a_document_stays_or_names_one_that_does(selector, pool, state)
+    else:
+        test_every_document_has_a_score_or_a_reason(selector, pool, state)
+        test_no_documents_have_no_scores(selector, pool, state)
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +303,12 @@ def test_it_can_be_copied_sent_and_used_as_a_key(selector):
 
 
 @of_choosers
-def test_every_document_has_a_score_or_a_reason_and_the_budget_is_met(selector, pool, state):
+def test_every_document_has_a_score_or_a_reason(selector, pool, state):
     assert len(scored(selector, [pool], state)) == len(POOL)
+
+
+@of_choosers
+def test_the_budget_is_met(selector, pool, state):
     assert len(selected(selector, [pool], state, RULES[0])) == 5
     everything = selected(selector, [pool], state, CutRule(budget=10**9))
     assert everything >= {f"doc-{i}" for i, text in enumerate(POOL) if text.strip()}
@@ -290,6 +343,8 @@ def test_the_same_again(selector, pool, state):
 
 
 def test_summaries_merge_in_any_nesting(selector, pool, state):
+    if selector.sample_size:
+        return  # it has none
     one, two, three = (selector.summarise(batch) for batch in cut_into(pool, [4, 4, 6]))
     nestings = [[selector.merge([one, two]), three], [one, selector.merge([two, three])], [three, one, two]]
     for summaries in nestings:
