@@ -1,0 +1,210 @@
+"""Clustered steps in whole flows: the same choice for any shards, workers and files, and what goes wrong is said."""
+
+import json
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tamis
+from small_flow import chosen, documents, make_case, stages, write_jsonl
+from tamis.storage.errors import ConfigError, SelectionError
+
+MINE = {"mine": {"use": "external", "files": ["vectors.parquet"], "join": "id", "values": ["vector"]}}
+STATS = {"stats": {"use": "text_stats"}}
+CLUSTERS = {"vectors": "mine", "clusters": {"count": 8}}
+BUDGET = {"budget": {"tokens": "20%"}}
+WHOLE = "flows.small.steps.step.cut={by: top, budget: {fraction: 1}}"
+STEPS = {
+    "random": {"select": "kmeans", "with": CLUSTERS, "cut": BUDGET},
+    "centroid": {
+        "select": "kmeans",
+        "with": CLUSTERS | {"sampler": "centroid"},
+        "cut": {"by": "percentile", "percent": 20},
+    },
+    "kmq": {
+        "select": "kmeans",
+        "with": CLUSTERS | {"sampler": "kmq", "quality": "stats.n_words + 1 / (n_bytes + 1)", "shares": "equal"},
+        "cut": BUDGET | {"per": "cluster", "redistribute": True},
+    },
+    "density": {"select": "density_pruning", "with": CLUSTERS, "cut": BUDGET},
+    "semdedup": {"dedup": "semdedup", "with": CLUSTERS | {"epsilon": 0.2}},
+    "share": {"dedup": "semdedup", "with": CLUSTERS | {"keep": 0.4, "first": "random"}},
+    "silhouette": {"select": "kmeans", "with": {"vectors": "mine", "clusters": {"count": [2, 5]}}, "cut": BUDGET},
+    "near": {"select": "target_similarity", "target": "code", "with": {"vectors": "mine"}, "cut": BUDGET},
+}  # fmt: skip
+
+
+def vectors_of(records, seed=3):
+    """Vectors of float32 that gather around six centres; some documents have the same one."""
+    generator = np.random.default_rng(seed)
+    centres = generator.standard_normal((6, 5))[[len(r["text"]) % 6 for r in records]].reshape(-1, 5)
+    noise = 0.3 * generator.standard_normal((len(records), 5)) * (np.arange(len(records)) % 9 != 8)[:, None]
+    return [r["id"] for r in records], (centres + noise).astype(np.float32)
+
+
+def write_vectors(path, ids, rows):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 5)
+    pq.write_table(pa.table({"id": ids, "vector": column}), path)
+
+
+def clustered_case(folder, step, records=None, **changes):
+    """Write a flow of one step, with vectors for its documents and its target's."""
+    config = make_case(folder, steps=[{"name": "step", **step}], features=MINE | STATS, **changes)
+    if records is not None:
+        rewrite(folder, records, 2, 0)
+    targets = [json.loads(line) for line in (folder / "code.jsonl").read_text().splitlines()]
+    write_vectors(
+        folder / "vectors.parquet", *vectors_of([*(documents(300) if records is None else records), *targets])
+    )
+    return config
+
+
+def rewrite(folder, records, files, seed):
+    """Write the records into so many files, in an order of their own."""
+    for old in (folder / "raw").glob("*"):
+        old.unlink()
+    mixed = records[:]
+    random.Random(seed).shuffle(mixed)
+    for i in range(files):
+        write_jsonl(folder / "raw" / f"{seed}-{i}.jsonl", mixed[i::files])
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_shards_workers_and_files_do_not_change_the_choice(tmp_path, step):
+    config = clustered_case(tmp_path, step)
+    found = []
+    for case, (shard_bytes, workers, files) in enumerate([("128MB", 1, 1), (20_000, 2, 3), (1_000, 3, 7)]):
+        rewrite(tmp_path, documents(300), files, seed=case)
+        overrides = [f"lake=lake-{case}", f"corpora.web.shard_bytes={shard_bytes}"]
+        found.append(chosen(tamis.run(config, "small", overrides=overrides, workers=workers)))
+    assert 0 < len(found[0]) < 300
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_budget_is_spent_although_every_cluster_has_its_share(tmp_path):
+    config = clustered_case(tmp_path, STEPS["random"] | {"with": {"vectors": "mine", "clusters": {"count": 60}}})
+    run = tamis.run(config, "small")
+    (step,) = run.steps
+    budget = step["budget"]["amount"]
+    assert budget - 80 < step["tokens_kept"] <= budget  # no document has more than 80
+    assert run.exit_code == 0
+    assert step["health"]["clusters"] == 60
+    assert len(tamis.sql(run.lake, "select distinct score from selections").fetchall()) == 300
+
+
+def test_equal_shares_that_small_clusters_cannot_take_are_said_in_one_line(tmp_path):
+    step = {"select": "kmeans", "with": CLUSTERS | {"shares": "equal"}, "cut": {"budget": {"tokens": "90%"}}}
+    run = tamis.run(clustered_case(tmp_path, step), "small")
+    assert run.exit_code == 3
+    assert [w for w in run.record.warnings if "budget" in w] == run.record.warnings[-1:]
+
+
+def test_near_copies_name_a_document_that_stays(tmp_path):
+    config = clustered_case(tmp_path, STEPS["semdedup"])
+    run = tamis.run(config, "small")
+    rows = dict(tamis.sql(run.lake, "select doc_id, ref from selections").fetchall())
+    assert any(rows.values())
+    assert all(rows[ref] is None for ref in rows.values() if ref)
+    assert set(chosen(run)) == {doc_id for doc_id, ref in rows.items() if ref is None}
+
+
+def test_a_share_of_the_documents_stays(tmp_path):
+    run = tamis.run(clustered_case(tmp_path, STEPS["share"]), "small")
+    assert len(chosen(run)) == 120
+
+
+def test_another_budget_only_cuts_again(tmp_path):
+    config = clustered_case(tmp_path, STEPS["kmq"])
+    tamis.run(config, "small")
+    done = stages(tamis.run(config, "small", overrides=["flows.small.steps.step.cut.budget.tokens=10%"]))
+    assert done["fit step"] == (0, 1) and done["score step"][0] == 0 and done["cut step"] == (1, 0)
+
+
+def test_another_quality_does_not_cluster_by_other_vectors(tmp_path):
+    config = clustered_case(tmp_path, STEPS["kmq"])
+    first = chosen(tamis.run(config, "small"))
+    overrides = ["flows.small.steps.step.with.quality=1 / stats.n_words"]
+    assert chosen(tamis.run(config, "small", overrides=overrides)) != first
+
+
+HOSTILE = {
+    "none": [],
+    "one": documents(1),
+    "fewer than clusters": documents(5),
+    "empty texts": [{"id": f"e{i}", "text": ""} for i in range(12)],
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("pool", HOSTILE)
+def test_pools_with_hardly_anything(tmp_path, name, pool):
+    if name == "silhouette" and pool != "one":
+        name = "random"
+    config = clustered_case(tmp_path, STEPS[name], HOSTILE[pool])
+    run = tamis.run(config, "small", overrides=[WHOLE] if "select" in STEPS[name] else [])
+    assert len(chosen(run)) == len(HOSTILE[pool]) or name in ("semdedup", "share")
+
+
+@pytest.mark.parametrize("name", ["random", "centroid", "density", "semdedup", "near"])
+def test_documents_with_equal_vectors(tmp_path, name):
+    config = clustered_case(tmp_path, STEPS[name])
+    ids = [r["id"] for r in documents(300)] + [f"t{i}" for i in range(20)]
+    write_vectors(tmp_path / "vectors.parquet", ids, np.ones((len(ids), 5), np.float32))
+    kept = chosen(tamis.run(config, "small"))
+    assert len(kept) == 1 if name == "semdedup" else 20 < len(kept) < 120
+
+
+@pytest.mark.parametrize("name", ["random", "density", "near"])
+def test_a_document_without_a_vector_is_not_chosen_and_says_why(tmp_path, name):
+    config = clustered_case(tmp_path, STEPS[name])
+    ids, rows = vectors_of([*documents(300), *({"id": f"t{i}", "text": ""} for i in range(20))])
+    rows[7] = np.nan
+    write_vectors(tmp_path / "vectors.parquet", [*ids[:5], *ids[6:]], np.delete(rows, 5, axis=0))
+    run = tamis.run(config, "small", overrides=[WHOLE])
+    found = tamis.sql(run.lake, "select doc_id, reason from selections where not kept order by doc_id").fetchall()
+    assert [row for row in found if row[1] == "no vector"] == [(ids[5], "no vector"), (ids[7], "no vector")]
+
+
+def test_a_document_without_a_vector_is_no_copy(tmp_path):
+    config = clustered_case(tmp_path, STEPS["semdedup"])
+    ids, rows = vectors_of(documents(300))
+    write_vectors(tmp_path / "vectors.parquet", ids[5:], rows[5:])
+    assert set(ids[:5]) <= set(chosen(tamis.run(config, "small")))
+
+
+def test_quality_that_is_not_a_number_comes_last(tmp_path):
+    quality = "case when source = 'code' then 'nan'::double when n_bytes % 2 = 0 then null else 1 end"
+    step = {"select": "kmeans", "with": CLUSTERS | {"clusters": {"count": 1}, "sampler": "kmq", "quality": quality},
+            "cut": {"budget": {"documents": 20}}}  # fmt: skip
+    run = tamis.run(clustered_case(tmp_path, step), "small")
+    worse = "d.source = 'code' or d.n_bytes % 2 = 0"
+    query = f"select s.doc_id from selections s join documents d using (doc_id) where s.kept and ({worse})"
+    assert len(chosen(run)) == 20 and tamis.sql(run.lake, query).fetchall() == []
+
+
+def test_a_target_without_vectors_is_refused(tmp_path):
+    config = clustered_case(tmp_path, STEPS["near"])
+    write_vectors(tmp_path / "vectors.parquet", *vectors_of(documents(300)))
+    with pytest.raises(SelectionError, match="no document of the target 'code' has a vector"):
+        tamis.run(config, "small")
+
+
+@pytest.mark.parametrize(("step", "message"), [
+    ({"with": {"vectors": "mien"}}, "'mien' is no entry of `features`; did you mean 'mine'"),
+    ({"with": {}}, "vectors: Field required"),
+    ({"with": {"vectors": "stats"}}, "has no columns of vectors"),
+    ({"with": CLUSTERS | {"clusters": {"cuont": 3}}}, "unknown parameter 'cuont'; did you mean 'count'"),
+    ({"with": CLUSTERS | {"clusters": {"count": 0}}}, "count is 0, expected 1 or more"),
+    ({"with": CLUSTERS | {"sampler": "kmq"}}, "quality belongs to `sampler: kmq`, which needs it"),
+    ({"with": CLUSTERS | {"sampler": "kmq", "quality": "stats.n_wrods"}}, "unknown column 'stats.n_wrods'"),
+    ({"with": CLUSTERS | {"sampler": "kmq", "quality": "source"}}, "gives VARCHAR, expected a number"),
+    ({"with": CLUSTERS, "cut": BUDGET | {"per": "source"}}, "divides the budget by its own column 'cluster'"),
+    ({"with": CLUSTERS, "cut": BUDGET | {"per": "cluster", "shares": {"1": 1}}}, "gives out the shares itself"),
+])  # fmt: skip
+def test_a_mistake_is_said_before_any_work(tmp_path, step, message):
+    config = clustered_case(tmp_path, {"select": "kmeans", "cut": BUDGET, **step})
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        tamis.run(config, "small")
+    assert not (tmp_path / "lake" / "corpora").exists()
