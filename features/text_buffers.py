@@ -3,12 +3,16 @@
 A kernel that walks these two arrays needs no Python object a document and can let go of the GIL.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 Offsets = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+_SLICE_DOCUMENTS = 1024
+_SLICE_BYTES = 1 << 20
 
 
 def text_buffers(column: pa.Array) -> tuple[Offsets, Bytes]:
@@ -26,3 +30,13 @@ def text_buffers(column: pa.Array) -> tuple[Offsets, Bytes]:
     offsets = np.frombuffer(positions, np.int64, len(column) + 1, column.offset * 8)
     data = np.frombuffer(values, np.uint8) if values is not None else np.empty(0, np.uint8)
     return offsets, data
+
+
+def slices(offsets: Offsets) -> Iterator[tuple[int, int]]:
+    """Yield ranges of documents that hold about 1 MB: a tokenizer's encodings take some fifty times as much."""
+    start, n_documents = 0, len(offsets) - 1
+    while start < n_documents:
+        full = int(np.searchsorted(offsets, offsets[start] + _SLICE_BYTES))
+        stop = min(max(full, start + 1), start + _SLICE_DOCUMENTS, n_documents)
+        yield start, stop
+        start = stop

@@ -6,7 +6,6 @@ count is of the document alone, without the special tokens that a trainer adds.
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +18,11 @@ from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
 from .base import Feature
-from .text_buffers import text_buffers
+from .text_buffers import slices, text_buffers
 from .unicode_tables import unicode_tables
 from .word_kernels import count_words
 
 _EXPECTED = "words, bytes, the path of a tokenizer.json, or a name on the Hugging Face Hub"
-_SLICE_DOCUMENTS = 1024
-_SLICE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -83,22 +80,12 @@ class Tokens(Feature):
 
 def _count(text: pa.Array, offsets: npt.NDArray[np.int64], tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
     counts = np.empty(len(text), np.int64)
-    for start, stop in _slices(offsets):
+    for start, stop in slices(offsets):
         texts = [one or "" for one in text.slice(start, stop - start).to_pylist()]
         counts[start:stop] = [
             len(encoding) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ]
     return counts
-
-
-def _slices(offsets: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of documents that hold about `_SLICE_BYTES`: encodings take some fifty times the text's memory."""
-    start, n_documents = 0, len(offsets) - 1
-    while start < n_documents:
-        full = int(np.searchsorted(offsets, offsets[start] + _SLICE_BYTES))
-        stop = min(max(full, start + 1), start + _SLICE_DOCUMENTS, n_documents)
-        yield start, stop
-        start = stop
 
 
 @lru_cache(maxsize=4)

@@ -199,7 +199,7 @@ def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> N
     try:
         with connect() as connection:
             _check_tree(rule, connection, list(kinds))
-            connection.register("batch", nothing)
+            connection.register("batch", _for_duckdb(nothing))
             found = connection.sql(f"select ({rule.sql}) as ok from batch")
             kind = found.types[0]
             found.fetchall()
@@ -276,7 +276,7 @@ def numbers(expressions: Sequence[Expression], batch: pa.RecordBatch, connection
     """Return the value of each expression for each document of a batch as float64, by name; NULL stays null."""
     if not expressions:
         return {}
-    connection.register("batch", pa.Table.from_batches([batch]))
+    register(connection, batch, expressions)
     columns = ", ".join(f'({e.sql})::double as "{e.name}"' for e in expressions)
     try:
         found = connection.sql(f"select {columns} from batch order by row").to_arrow_table()
@@ -285,6 +285,19 @@ def numbers(expressions: Sequence[Expression], batch: pa.RecordBatch, connection
             f"{expressions[0].place} failed on a document: {first_line(error)}; try_cast gives NULL instead"
         ) from None
     return {e.name: found.column(e.name).combine_chunks() for e in expressions}
+
+
+def register(connection: Any, batch: pa.RecordBatch, expressions: Sequence[Expression]) -> None:
+    """Give a connection the columns of a batch that the expressions read, and `row`, as the table `batch`."""
+    names = dict.fromkeys(f"{alias}.{name}" if alias else name for e in expressions for alias, name in e.columns)
+    connection.register("batch", _for_duckdb(pa.Table.from_batches([batch]).select(["row", *names])))
+
+
+def _for_duckdb(table: pa.Table) -> pa.Table:
+    """Return a table with vectors of float32: DuckDB does not read float16 from Arrow."""
+    vectors = (f.type for f in table.schema)
+    kinds = (pa.list_(pa.float32(), k.list_size) if pa.types.is_fixed_size_list(k) else k for k in vectors)
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def meta_values(meta: pa.Array, path: str) -> pa.Array:

@@ -103,8 +103,10 @@ def _refuse_unknown(kind: type[Any], parameters: Mapping[str, Any], place: str) 
 
 
 def _below(root: Path, key: str, value: Any) -> Any:
-    """Make paths relative to the configuration: those of `files`, and a `tokenizer` that is a file there."""
+    """Make paths relative to the configuration: `files`, a `tokenizer` that is a file there, a `model`'s folder."""
     if key == "tokenizer" and isinstance(value, str) and (root / value).is_file():
+        return str(root / value)
+    if key == "model" and isinstance(value, str) and (root / value).is_dir():
         return str(root / value)
     if key == "files":
         return [str(root / v) for v in ([value] if isinstance(value, str) else value)]

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from ..storage.errors import ConfigError
-from .expressions import Expression, compile_expression, first_line
+from .expressions import Expression, compile_expression, first_line, register
 
 
 def compile_rules(rules: Mapping[str, str], features: Mapping[str, pa.Schema]) -> list[Expression]:
@@ -19,7 +19,7 @@ def compile_rules(rules: Mapping[str, str], features: Mapping[str, pa.Schema]) -
 
 def first_failing(rules: list[Expression], batch: pa.RecordBatch, connection: Any) -> pa.Array:
     """Return for each document the name of the first rule that is not true (NULL included), or null where it passes."""
-    connection.register("batch", pa.Table.from_batches([batch]))
+    register(connection, batch, rules)
     cases = " ".join(f"when ({r.sql}) is not true then '{r.name}'" for r in rules)
     try:
         found = connection.sql(f"select case {cases} end::varchar as reason from batch order by row").to_arrow_table()

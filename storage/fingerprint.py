@@ -58,8 +58,15 @@ class TableDigest:
 
     def hexdigest(self) -> str:
         """Return the name of everything that was added."""
-        fields = [[f.name, str(f.type)] for f in self._schema]
+        fields = [[f.name, _type_name(f.type)] for f in self._schema]
         return fingerprint({"schema": fields, "rows": self._rows, "columns": [c.digests() for c in self._columns]})
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Name a type; what Parquet calls the items of a vector when it is read again is not part of it."""
+    if pa.types.is_fixed_size_list(kind):
+        return f"fixed_size_list<{kind.value_type}>[{kind.list_size}]"
+    return str(kind)
 
 
 class _ColumnDigest:

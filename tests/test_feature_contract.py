@@ -16,6 +16,7 @@ from tamis.features.base import Feature
 from tamis.features.registry import REGISTRY
 from tamis.pipelines.measuring import feature_key, feature_recipe
 from tamis.storage.schema import DOCUMENT
+from tiny_model import write_static, write_transformer
 from xxhash import xxh3_64_intdigest
 
 # Signs that Unicode has had for long, so that the pinned numbers do not follow a new table of it.
@@ -35,14 +36,22 @@ TEXTS = [
 ]
 
 MADE = {
+    "embeddings": lambda folder: {
+        "model": _model(folder / "transformer", write_transformer),
+        "precision": "fp32",
+        "device": "cpu",
+    },
     "external": lambda folder: {"files": (_scores(folder),)},
+    "static_embeddings": lambda folder: {"model": _model(folder / "static", write_static)},
 }
 
 #: Feature: its version, and the digest of its numbers for the documents above. New numbers need a new version.
 PINNED = {
     "compression": (1, "38b9a34072ff9967"),
+    "embeddings": (1, "6dd8fa6ea8ed4269"),
     "external": (1, "2c6f3c94ecb1d9db"),
     "ngrams": (1, "6663750583e4a14f"),
+    "static_embeddings": (1, "80f01199b84d9ef9"),
     "text_stats": (2, "9d1e2cffb68d6f32"),
     "tokens": (1, "ab4796a9de67815c"),
 }
@@ -53,6 +62,10 @@ def _scores(folder):
     ids = [f"doc-{i}" for i in (4, 0, 2, 99)]
     pq.write_table(pa.table({"id": ids, "quality": [0.25, None, -1.0, 9.0], "label": ["a", "b", None, "c"]}), path)
     return str(path)
+
+
+def _model(folder, write):
+    return str(folder if folder.exists() else write(folder))
 
 
 def documents(texts=TEXTS):
