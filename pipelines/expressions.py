@@ -1,16 +1,12 @@
 """Scalar SQL expressions over features and document columns, checked before any work.
 
-An expression is parsed and its columns are resolved (`stats.n_words`, `source`, `meta.licence`). Of what comes out,
-DuckDB's own syntax tree is checked against a list of what is allowed, so that no difference between two parsers lets
-anything through that is not a pure function of one document. It is evaluated on a connection that can neither read
-files nor load extensions.
+An expression is parsed, its columns are resolved (`stats.n_words`, `source`, `meta.licence`), and what DuckDB makes of
+it may call nothing but pure functions of one document (`pure_sql`).
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import duckdb
@@ -22,29 +18,16 @@ from sqlglot.errors import SqlglotError
 from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
 from ..storage.schema import DOCUMENT
+from .pure_sql import EXPECTED, check_pure, connect
 
 DOCUMENT_COLUMNS = ("doc_id", "source", "meta", "text", "file", "n_bytes", "repaired")
-_LOCKED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-}
 _REFUSED = (
     exp.Query, exp.Window, exp.AggFunc, exp.Star, exp.Columns, exp.Parameter, exp.Placeholder, exp.Lambda, exp.Struct,
 )  # fmt: skip
-_SCALAR_NODES = {
-    "BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION",
-    "OPERATOR", "TYPE",
-}  # fmt: skip
-#: Of DuckDB's macros these hold nothing but pure functions; so do those that begin with `list_` and `array_`.
-_PURE_MACROS = {"date_add", "days_in_month", "fdiv", "fmod", "if", "nullif", "split_part"}
-#: Called consistent by DuckDB, but clocks, and numbers that differ between its versions.
-_NOT_PURE = {"age", "current_localtime", "current_localtimestamp", "hash", "version"}
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
     "FLOAT", "DOUBLE", "DECIMAL",
 }  # fmt: skip
-_EXPECTED = "expected one scalar expression over one document"
 _UNDERLINED = re.compile(r"\x1b\[\d*m")
 
 
@@ -84,17 +67,17 @@ def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema]) 
     try:
         parsed = Dialect.get_or_raise("duckdb").parse_into(exp.Condition, text)
     except RecursionError:
-        raise ConfigError(f"{place}: {text[:80]!r}... is nested too deeply; {_EXPECTED}") from None
+        raise ConfigError(f"{place}: {text[:80]!r}... is nested too deeply; {EXPECTED}") from None
     except SqlglotError as error:
         details = getattr(error, "errors", [])
         why = (details[-1].get("description") if details else None) or first_line(error)
-        raise ConfigError(f"{place}: {text!r} is no SQL expression: {why}; {_EXPECTED}") from None
+        raise ConfigError(f"{place}: {text!r} is no SQL expression: {why}; {EXPECTED}") from None
     tree = parsed[0] if len(parsed) == 1 else None
     if tree is None:
         raise ConfigError(f"{place}: expected one SQL expression, found {text!r}")
     for node in tree.walk():
         if isinstance(node, _REFUSED):
-            raise ConfigError(f"{place}: {text!r} holds {node.sql()!r}; {_EXPECTED}")
+            raise ConfigError(f"{place}: {text!r} holds {node.sql()!r}; {EXPECTED}")
     columns: dict[tuple[str | None, str], None] = {}
 
     def resolved(node: exp.Expression) -> exp.Expression:
@@ -198,7 +181,7 @@ def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> N
     nothing = pa.table({name: pa.nulls(1, kind) for name, kind in {**kinds, "row": pa.int64()}.items()})
     try:
         with connect() as connection:
-            _check_tree(rule, connection, list(kinds))
+            check_pure(rule.place, rule.text, rule.sql, connection, list(kinds))
             connection.register("batch", _for_duckdb(nothing))
             found = connection.sql(f"select ({rule.sql}) as ok from batch")
             kind = found.types[0]
@@ -209,67 +192,6 @@ def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> N
         raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected true or false")
     if wanted == "DOUBLE" and str(kind).partition("(")[0] not in _NUMBERS:
         raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected a number")
-
-
-def _check_tree(rule: Expression, connection: Any, columns: list[str]) -> None:
-    """Refuse everything but pure scalar functions of the columns of a batch."""
-    query = f"select ({rule.sql}) as ok from batch"
-    ((text,),) = connection.execute("select json_serialize_sql($1)", [query]).fetchall()
-    found = json.loads(text)
-    if found["error"]:
-        raise ConfigError(f"{rule.place}: {rule.text!r} is no SQL expression: {found['error_message']}")
-    (statement,) = found["statements"]
-    for node in _tree_nodes(statement["node"]["select_list"]):
-        if node["class"] not in _SCALAR_NODES:
-            raise ConfigError(f"{rule.place}: {rule.text!r} holds a {node['class'].lower()}; {_EXPECTED}")
-        called = None
-        if node["class"] == "COLUMN_REF" and node["column_names"] not in [[c] for c in columns]:
-            called = ".".join(node["column_names"])  # current_date and the like are written without brackets
-        if node["class"] == "FUNCTION" and (node["schema"] or node["function_name"].lower() not in _functions()[0]):
-            called = ".".join(filter(None, [node["schema"], node["function_name"]]))
-        if called is not None:
-            raise ConfigError(f"{rule.place}: {rule.text!r}: {_not_callable(called.lower())}")
-
-
-def _tree_nodes(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        if "class" in value:
-            yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _tree_nodes(part)
-
-
-def _not_callable(name: str) -> str:
-    pure, known = _functions()
-    if "." in name:
-        return f"{name}() has a dot in its name, expected f(x)"
-    if name in known or name.startswith(("current_", "local")):
-        return f"{name}() may not be used: it is no pure function of one document, the same today and tomorrow"
-    close = nearest(name, sorted(pure))
-    return f"there is no function {name!r}{close if close.startswith('; did') else ''}"
-
-
-@lru_cache(1)
-def _functions() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the pure scalar functions, and of all functions, in lower case."""
-    with duckdb.connect(config=_LOCKED) as connection:
-        rows = connection.execute(
-            "select lower(function_name), function_type, stability from duckdb_functions()"
-        ).fetchall()
-    scalars = {(name, stability) for name, kind, stability in rows if kind == "scalar"}
-    macros = {name for name, kind, _ in rows if kind == "macro"}
-    pure = {name for name, _ in scalars} - {name for name, stability in scalars if stability != "CONSISTENT"}
-    pure |= {name for name in macros if name in _PURE_MACROS or name.startswith(("list_", "array_"))}
-    return frozenset(pure - _NOT_PURE), frozenset(name for name, _, _ in rows)
-
-
-def connect() -> Any:
-    """Return a DuckDB connection that can only compute, in UTC wherever it runs."""
-    connection = duckdb.connect(config={**_LOCKED, "threads": 1})
-    connection.execute("set timezone = 'UTC'; set lock_configuration = true")
-    return connection
 
 
 def numbers(expressions: Sequence[Expression], batch: pa.RecordBatch, connection: Any) -> dict[str, pa.Array]:

@@ -16,7 +16,8 @@ from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake
 from ..storage.shards import Shard
 from ..storage.survivors import MASKS_KEPT, Survivors
-from .expressions import Expression, connect, numbers
+from .expressions import Expression, numbers
+from .pure_sql import connect
 from .runs import Stage
 from .work import Work
 

@@ -4,8 +4,8 @@ k-means++ (Arthur and Vassilvitskii, 2007) takes one row after the other, each w
 its squared distance to those taken before: k passes over all rows, which no matrix product can do together. Here a
 round takes as many rows as were taken before it, up to a limit, so there are about twenty (k-means||, Bahmani et al.,
 2012), and four times the number needed. The plain method then chooses among them, each with the weight of the rows
-nearest to it, and each time the best of 2 + log k draws, as scikit-learn does. A draw is the largest log(weight) + Gumbel number
-(Gumbel-max and top-k), so the seeds depend on rows and their keys, not on their order.
+nearest to it, and each time the best of 2 + log k draws, as scikit-learn does. A draw is the largest log(weight) +
+Gumbel number (Gumbel-max and top-k), so the seeds depend on rows and their keys, not on their order.
 """
 
 import math

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from tamis.features.text_stats import TextStats
-from tamis.pipelines.expressions import connect
 from tamis.pipelines.loading import load_config
+from tamis.pipelines.pure_sql import connect
 from tamis.pipelines.rules import compile_rules, first_failing
 
 SENTENCE = "The people of the valley would rather be left alone than have to go with that man, it's true. "

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tamis.features.text_stats import TextStats
 from tamis.pipelines.config import FilterStep
-from tamis.pipelines.expressions import connect, meta_values
+from tamis.pipelines.expressions import meta_values
+from tamis.pipelines.pure_sql import connect
 from tamis.pipelines.rules import compile_rules, first_failing
 from tamis.storage.errors import ConfigError
 

@@ -22,8 +22,8 @@ import polars as pl
 import pyarrow as pa
 from side_by_side import REPOSITORY, WORK, alternate, measure, peer_python, ratio, report
 from tamis.features.text_stats import TextStats
-from tamis.pipelines.expressions import connect
 from tamis.pipelines.loading import load_config
+from tamis.pipelines.pure_sql import connect
 from tamis.pipelines.rules import compile_rules, first_failing
 from tamis.storage.inputs import list_inputs
 from tamis.storage.readers import ReadOptions, read_records
