@@ -5,7 +5,8 @@
 DATA has `pool/`, `labels.parquet` (id, domain) and `targets/NAME.dev.jsonl`, where NAME is a domain of the pool. The
 pool loses what it shares with the target files (`decontaminate`) and repeated texts; then each selector chooses 5% of
 the tokens of the rest, for each target. The official DSIR package (PyPI data-selection 1.0.3 with nltk 3.9.1) weighs
-the same documents in an environment of its own. `--all-targets` lets `zip_fit` compare with all documents of a target,
+the same documents in an environment of its own. MiniLM takes half an hour on two cores, once: its vectors stay in the
+lake. `--all-targets` lets `zip_fit` compare with all documents of a target,
 which takes a quarter of an hour on two cores.
 """
 
@@ -32,6 +33,20 @@ SELECTORS = {
     "dsir, windows of 128 words, best": {"select": "dsir", "with": {"unit": "window", "window_score": "max"}},
     "dsir, official numbers": {"select": "dsir", "with": OFFICIAL},
     "dsir, official formula, fast hash": {"select": "dsir", "with": {**OFFICIAL, "hash": "fast"}},
+    "target_similarity, static vectors": {"select": "target_similarity", "with": {"vectors": "static"}},
+    "target_similarity, static vectors, nearest one": {
+        "select": "target_similarity",
+        "with": {"vectors": "static", "neighbours": 1},
+    },
+    "target_similarity, static vectors, one centroid": {
+        "select": "target_similarity",
+        "with": {"vectors": "static", "centroids": 1},
+    },
+    "target_similarity, MiniLM": {"select": "target_similarity", "with": {"vectors": "minilm"}},
+    "target_similarity, MiniLM, one centroid": {
+        "select": "target_similarity",
+        "with": {"vectors": "minilm", "centroids": 1},
+    },
     "zip_fit (default: fast, contrast, windows of 256 words)": {"select": "zip_fit"},
     "zip_fit, exact, contrast, windows of 256 words": {"select": "zip_fit", "with": {"method": "exact"}},
     "zip_fit, fast, contrast, windows of 256 words, best": {"select": "zip_fit", "with": {"window_score": "max"}},
@@ -64,6 +79,7 @@ def configuration(data, targets, selectors):
         "version": 1, "lake": "lake", "seed": 17,
         "corpora": {"pool": {"files": [str(data / "pool" / g) for g in GLOBS], "id": "stem"}},
         "targets": {t: {"files": [str(data / "targets" / f"{t}.dev.jsonl")]} for t in targets},
+        "features": {"static": {"use": "static_embeddings"}, "minilm": {"use": "embeddings"}},
         "flows": flows,
     }  # fmt: skip
     folder = WORK / "selector_shares"
