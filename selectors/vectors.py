@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 def unit_rows(column: pa.Array) -> tuple[Float32s, Bools]:
     """Return the vectors of a column of lists, each of length 1 (n, d), and which of them are valid (n,).
 
-    A null, and one with a null, NaN or infinite number, is not valid and all zeros. A vector of zeros is valid.
+    A null, or one with a null, NaN or infinite number, is not valid and all zeros. A vector of zeros is valid.
     Without any vector in a column of lists of no fixed size, d is 0. Raises SelectionError where the column is not of
     lists of numbers, or the lists have different lengths.
     """
