@@ -22,6 +22,8 @@ _inside: list[Any] = []
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread a call until every caller has left; any number of threads may enter."""
     with _lock:
+        if not _inside:
+            _take_control()
         _inside.append(None if _inside else _controller().limit(limits=1, user_api="blas"))
     try:
         yield
@@ -30,13 +32,23 @@ def one_blas_thread() -> Iterator[None]:
             limit = _inside[0]
             _inside.pop()
             if not _inside:
+                _take_control()
                 limit.restore_original_limits()
+                _take_control()
 
 
 def usable_threads() -> int:
     """Return how many threads BLAS may use now: what its environment variables and the cores say."""
     blas = _controller().select(user_api="blas").info()
     return max((int(library["num_threads"]) for library in blas), default=1)
+
+
+def _take_control() -> None:
+    """Let this thread change the setting: from version 3.8 on only the first thread that did so may, others in vain."""
+    for library in _controller().lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
 
 
 @cache
