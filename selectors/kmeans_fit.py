@@ -6,9 +6,9 @@ processor seconds for an inertia of 32,676. Ten iterations of scikit-learn from 
 its k-means++ 8.5 s for 32,211, after 140 s for the seeds. With 100 clusters: 0.9 s for 81,891; 1.5 s for 82,873; 1.2 s
 for 81,754, after 41 s. Single runs on two shared cores.
 
-A pool of 10^9 documents is not fitted: 256 rows a cluster are, which the caller draws by key (at 384 numbers 393 MB for 1,000
-clusters, and a quarter more for the first iterations). `Clusters.assign` then sees the pool once, row group by row
-group; beside that it keeps the centroids and 8 MB of products a thread.
+A pool of 10^9 documents is not fitted: 256 rows a cluster are, which the caller draws by key (393 MB for 1,000 clusters
+of 384 numbers, and a quarter more for the first iterations). `Clusters.assign` then sees the pool once, row group by
+row group; beside that it keeps the centroids and 8 MB of products a thread.
 """
 
 from concurrent.futures import ThreadPoolExecutor
