@@ -8,7 +8,8 @@ for 81,754, after 41 s. Single runs on two shared cores.
 
 A pool of 10^9 documents is not fitted: 256 rows a cluster are, which the caller draws by key (393 MB for 1,000 clusters
 of 384 numbers, and a quarter more for the first iterations). `Clusters.assign` then sees the pool once, row group by
-row group; beside that it keeps the centroids and 8 MB of products a thread.
+row group; beside that it keeps the centroids and 8 MB of products a thread. A million such vectors took 13.5 + 9.9
+processor seconds and at most 1.1 GB, of which 0.8 may be pages of the mapped input; 100,000 took 10.4 + 1.0 s.
 """
 
 from concurrent.futures import ThreadPoolExecutor
