@@ -180,17 +180,19 @@ def test_the_setting_of_blas_is_the_same_afterwards():
 
         def stay():
             with one_blas_thread():
-                inside.wait()
-                leave.wait()
+                inside.wait(60)
+                leave.wait(60)
 
         threads = [threading.Thread(target=stay) for _ in range(2)]
         for thread in threads:
             thread.start()
-        inside.wait()
-        with one_blas_thread():
+        try:
+            inside.wait(60)
+            with one_blas_thread():
+                assert usable_threads() == 1
             assert usable_threads() == 1
-        assert usable_threads() == 1
-        leave.set()
-        for thread in threads:
-            thread.join()
+        finally:
+            leave.set()
+            for thread in threads:
+                thread.join()
         assert usable_threads() == before
