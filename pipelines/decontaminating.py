@@ -23,7 +23,7 @@ from ..storage.shards import Shard
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors
 from .config import DecontaminateStep, SharedWords
-from .measuring import Reader, tokens_column, tokens_of
+from .measuring import Reader, documents_in, tokens_column, tokens_of
 from .runs import Stage
 from .work import Work
 
@@ -67,7 +67,7 @@ def _decontaminate(
         batch = reader.read(item)
         return batch.column("row").to_numpy(), evaluations.runs.best(batch.column("text"))
 
-    results = work.map(f"decontaminate {step.name}", search, reader.items())
+    results = work.map(f"decontaminate {step.name}", search, reader.items(), documents_in)
     stage.computed = 0
     for shard in survivors.shards:
         pieces = list(islice(results, len(shard.row_groups)))

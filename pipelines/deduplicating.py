@@ -23,7 +23,7 @@ from ..storage.shuffle import MOST_PARTITIONS, Shuffle, partitions_for
 from ..storage.survivors import Survivors
 from .config import DedupStep
 from .fitting import fit_step
-from .measuring import Reader, measure, tokens_column, tokens_of
+from .measuring import Reader, documents_in, measure, tokens_column, tokens_of
 from .plugins import make_selector
 from .runs import Stage
 from .selector_inputs import SelectorInputs, selector_inputs
@@ -77,7 +77,7 @@ def _decide(work: Work, selector: Selector, state: Any, reader: Reader, home: Sh
             table = table.append_column(name, found.column(name))
         return table
 
-    tables = work.map("group", grouped, reader.items())
+    tables = work.map("group", grouped, reader.items(), documents_in)
     first = next(tables, None)
     if first is None:
         return

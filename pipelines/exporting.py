@@ -12,7 +12,7 @@ from .. import __version__
 from ..storage.export import MIXTURE, card, write_mixture
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import read_json
-from ..storage.shards import Shard
+from ..storage.shards import Mask, Shard
 from ..storage.survivors import Survivors
 from .config import Output
 from .measuring import tokens_column, tokens_of
@@ -50,7 +50,8 @@ def _export(
         "snapshot": record.snapshot, "selection": selection, "seed": work.config.seed,
         "tokenizer": work.config.tokenizer,
     }  # fmt: skip
-    shards = work.reporter.track(tables, sum(len(s.row_groups) for s in survivors.shards), f"export {output.format}")
+    sizes = [n for shard in survivors.shards for n in _chosen_in_groups(survivors.mask(shard), shard) if n]
+    shards = work.reporter.track(tables, sizes, f"export {output.format}", "documents")
     manifest = about | write_mixture(work.lake, folder, output.format, output.shard_bytes, shards)
     composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
     page = card(about, [manifest], record.steps, composition)
@@ -77,6 +78,10 @@ def _tables(
                 sources[source or "(none)"] += 1
                 tokens[source or "(none)"] += count
             yield pa.table(columns, schema=MIXTURE)
+
+
+def _chosen_in_groups(mask: Mask, shard: Shard) -> list[int]:
+    return [int(np.count_nonzero(mask[start : start + n])) for start, n in shard.row_groups]
 
 
 def _scores(work: Work, shard: Shard, selection: str) -> pa.Array:

@@ -50,7 +50,8 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
 
     def apply(stage: Stage) -> dict[str, Any]:
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
-        results = work.map(f"filter {step.name}", lambda s: _reasons(reader, rules, s), list(survivors.shards))
+        shards = list(survivors.shards)
+        results = work.map(f"filter {step.name}", lambda s: _reasons(reader, rules, s), shards, lambda s: s.rows)
         for shard, (row, reason) in zip(survivors.shards, results, strict=True):
             kept = reason.is_null().to_numpy(zero_copy_only=False)
             writer.write(shard, Verdicts(row, kept, reason=reason), tokens_of(work, shard, row))

@@ -14,7 +14,7 @@ from ..selectors.base import Selector, Target
 from ..storage.fingerprint import fingerprint
 from ..storage.state import load_state, publish_state
 from ..storage.survivors import Survivors
-from .measuring import Reader, measure
+from .measuring import Reader, documents_in, measure
 from .plugins import summary_recipe
 from .runs import Stage
 from .sampling import read_sample
@@ -85,7 +85,8 @@ def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage:
     todo = [s for s in survivors.shards if not paths[s].exists()]
     stage.reused = len(survivors.shards) - len(todo)
     stage.computed = len(todo)
-    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), reader.items(todo))
+    items = reader.items(todo)
+    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), items, documents_in)
     for shard, pieces in groupby(results, key=lambda r: r[0]):
         publish_state(work.lake, paths[shard], selector.merge([summary for _, summary in pieces]))
     merged = None

@@ -66,12 +66,12 @@ def measure(work: Work, survivors: Survivors, column: Column) -> None:
 
 def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> None:
     missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
-    todo: list[tuple[Shard, int]] = []  # the rows themselves are looked up when their turn comes
+    todo: dict[tuple[Shard, int], int] = {}  # how many rows; which is looked up when their turn comes
     for shard in survivors.shards:
-        groups = [(shard, group) for group, _ in _by_group(shard, missing(shard))]
+        groups = {(shard, group): len(rows) for group, rows in _by_group(shard, missing(shard))}
         stage.reused += not groups
         stage.computed += bool(groups)
-        todo += groups
+        todo |= groups
     if not todo:
         return
     publish_recipe(work.lake, column.key, feature_recipe(column.feature))
@@ -84,7 +84,7 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
         batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
         return shard, rows, column.feature.compute(batch, model)
 
-    results = work.map(f"feature {column.alias}", compute, todo)
+    results = work.map(f"feature {column.alias}", compute, list(todo), todo.__getitem__)
     for shard, pieces in groupby(results, key=lambda r: r[0]):
         _publish(work.lake, column, shard, list(pieces))
 
@@ -100,6 +100,12 @@ def _by_group(shard: Shard, rows: Rows) -> Iterator[tuple[int, Rows]]:
         low, high = np.searchsorted(rows, [start, start + n])
         if high > low:
             yield group, rows[low:high]
+
+
+def documents_in(item: tuple[Shard, int]) -> int:
+    """Return how many documents lie in a row group, those that are out included."""
+    shard, group = item
+    return shard.row_groups[group][1]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..selectors.keyed import uniform
 from ..storage.shards import Shard
-from .measuring import Reader
+from .measuring import Reader, documents_in
 from .runs import Stage
 from .work import Work
 
@@ -30,7 +30,7 @@ def read_sample(work: Work, name: str, reader: Reader, size: int, key: int, stag
         number = uniform(batch.column("doc_key").to_numpy(), key)
         return batch.append_column(NUMBER, pa.array(number)).filter(pa.array(number <= limit))
 
-    pieces = [piece for piece in work.map(name, sampled, items) if piece.num_rows]
+    pieces = [piece for piece in work.map(name, sampled, items, documents_in) if piece.num_rows]
     if not pieces:
         return None
     table = pa.Table.from_batches(pieces).sort_by([(NUMBER, "ascending"), ("doc_key", "ascending")])

@@ -60,9 +60,15 @@ class Work:
 
         return self.execute(name, recorded)
 
-    def map(self, name: str, function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result]:
-        """Map in the order of the items, with progress."""
-        return self.reporter.track(self.engine.map(function, items), len(items), name)
+    def map(
+        self, name: str, function: Callable[[Item], Result], items: list[Item],
+        documents: Callable[[Item], int] | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Map in the order of the items, with progress: by the documents that each has, where that is known."""
+        results = self.engine.map(function, items)
+        if documents is None:
+            return self.reporter.track(results, [1] * len(items), name)
+        return self.reporter.track(results, [documents(item) for item in items], name, "documents")
 
     def draw(self, step: str) -> Callable[[str], int]:
         """Return what gives a step the keys of its random numbers."""
