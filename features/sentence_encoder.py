@@ -2,8 +2,8 @@
 
 Tokens come from the model's Rust tokenizer, batches from `canonical_batches`, numbers from the modules' own `forward`.
 On a CPU each batch has one thread and there are as many batches at once as torch would use threads, which is faster
-than threads inside a batch and shared by all who call: a batch of 512 tokens stays in a core's cache. A GPU is fed by
-one thread, which is also its lock, with batches of 32,768 tokens.
+than threads inside a batch, and shared by all who call. Batches of 512 tokens are as fast there as any larger. A GPU is
+fed by one thread, which is also its lock, with batches of 32,768 tokens.
 
 bf16 and fp16 on a CPU are those of the linear layers alone; sums, norms, attention and the residual stream stay
 fp32. That is as fast as the whole model in bf16 (both 2.5 times fp32 with AVX512_BF16), with a third of its error. On a

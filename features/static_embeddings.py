@@ -48,9 +48,8 @@ class StaticEmbeddings(Feature):
     cost: ClassVar[int] = 1
 
     model: str = "wordllama"
-    """A folder (relative to flows.yaml) or a name on the Hugging Face Hub with tokenizer.json and model.safetensors, as
-    model2vec and StaticEmbedding write them; or wordllama: 256 numbers from the package of that name, which needs no
-    download (`pip install 'tamis[embeddings-offline]'`)."""
+    """A folder (relative to flows.yaml) or Hub name with tokenizer.json and model.safetensors, as model2vec and
+    StaticEmbedding write them; or wordllama: 256 numbers, from the extra embeddings-offline."""
 
     @property
     def columns(self) -> pa.Schema:

@@ -7,8 +7,8 @@ hash that takes a group of duplicates whole or not at all. Each way is a process
 they take turns slice by slice, so that a slow minute of the machine slows all of them. The ratio is the median of the
 slices' own; memory is the process's largest resident set. `encode` has `batch_size=64` and torch's own threads.
 
-The ARI compares the nearest of 100 centroids (k-means on the vectors of `encode`); static vectors have another space, so
-theirs is that of k-means in each. Vectors are kept in build/benchmarks/embeddings: NAME.npy, and ids.json."""
+The ARI compares the nearest of 100 centroids (k-means on the vectors of `encode`); static vectors have another space,
+so theirs is that of k-means in each. Vectors are kept in build/benchmarks/embeddings: NAME.npy, and ids.json."""
 
 import argparse
 import json
