@@ -63,7 +63,9 @@ def _score(work: Work, step: str, scored: Scored, todo: list[Shard], stage: Stag
         table = scored.selector.score(batch, scored.state).add_column(0, "row", batch.column("row"))
         return item[0], table.add_column(1, "doc_key", batch.column("doc_key"))
 
-    for shard, pieces in groupby(work.map(f"score {step}", score, reader.items(todo), documents_in), key=lambda r: r[0]):
+    for shard, pieces in groupby(
+        work.map(f"score {step}", score, reader.items(todo), documents_in), key=lambda r: r[0]
+    ):
         table = pa.concat_tables([t for _, t in pieces]).combine_chunks()
         work.lake.publish_table(scored.folder / f"{shard.digest}.parquet", table)
 
