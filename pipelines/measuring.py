@@ -22,6 +22,8 @@ from .runs import Stage
 from .work import Work
 
 ROW, KEY = "row", "doc_key"
+COSTLY = 2
+"""From this cost on a feature is published a row group at a time, not a shard: a kill costs no more than that."""
 
 
 def feature_recipe(feature: Feature) -> dict[str, Any]:
@@ -85,13 +87,17 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
         return shard, rows, column.feature.compute(batch, model)
 
     results = work.map(f"feature {column.alias}", compute, list(todo), todo.__getitem__)
-    for shard, pieces in groupby(results, key=lambda r: r[0]):
-        _publish(work.lake, column, shard, list(pieces))
+    if column.feature.cost >= COSTLY:
+        for result in results:
+            _publish(work.lake, column, [result])
+    else:
+        for _, together in groupby(results, key=lambda r: r[0]):
+            _publish(work.lake, column, list(together))
 
 
-def _publish(lake: Lake, column: Column, shard: Shard, pieces: list[tuple[Shard, Rows, pa.RecordBatch]]) -> None:
+def _publish(lake: Lake, column: Column, pieces: list[tuple[Shard, Rows, pa.RecordBatch]]) -> None:
     rows = np.concatenate([rows for _, rows, _ in pieces])
-    publish_part(lake, column.key, shard, rows, pa.Table.from_batches([b for _, _, b in pieces]))
+    publish_part(lake, column.key, pieces[0][0], rows, pa.Table.from_batches([b for _, _, b in pieces]))
 
 
 def _by_group(shard: Shard, rows: Rows) -> Iterator[tuple[int, Rows]]:

@@ -83,12 +83,23 @@ def summary_recipe(selector: Selector) -> dict[str, Any]:
 def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
     _refuse_unknown(kind, parameters, place)
     try:
-        return TypeAdapter(kind).validate_python(dict(parameters))
+        return TypeAdapter(kind).validate_python(_with_group_defaults(kind, parameters))
     except ValidationError as error:
         found = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
         )
         raise ConfigError(f"{place}: {found}") from None
+
+
+def _with_group_defaults(kind: type[Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters in which a group of parameters keeps its defaults where it is given in part."""
+    groups: dict[str, Any] = {f.name: f.default for f in fields(kind) if is_dataclass(f.default)}
+    partly = {
+        name: asdict(group) | dict(parameters[name])
+        for name, group in groups.items()
+        if isinstance(parameters.get(name), Mapping)
+    }
+    return {**parameters, **partly}
 
 
 def _refuse_unknown(kind: type[Any], parameters: Mapping[str, Any], place: str) -> None:

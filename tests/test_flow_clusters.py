@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tamis
+from letters import Letters
 from small_flow import chosen, documents, make_case, stages, write_jsonl
+from tamis.pipelines.plugins import make_selector
+from tamis.selectors.clustering import Clustering
 from tamis.storage.errors import ConfigError, SelectionError
 
 MINE = {"mine": {"use": "external", "files": ["vectors.parquet"], "join": "id", "values": ["vector"]}}
@@ -208,3 +211,10 @@ def test_a_mistake_is_said_before_any_work(tmp_path, step, message):
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         tamis.run(config, "small")
     assert not (tmp_path / "lake" / "corpora").exists()
+
+
+def test_a_group_of_parameters_given_in_part_keeps_its_other_defaults():
+    features = {"mine": Letters()}
+    for name, spherical in [("kmeans", False), ("density_pruning", True)]:
+        selector = make_selector("select", name, {"vectors": "mine", "clusters": {"count": 7}}, features)
+        assert selector.clusters == Clustering(count=7, spherical=spherical)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import tamis
 from small_flow import chosen, documents, make_case, write_jsonl
+from tamis.features.text_stats import TextStats
 from tamis.pipelines.runs import load_runs
 from tamis.storage.errors import LakeError, TamisError
 from tamis.storage.lake import Lake
@@ -68,6 +69,27 @@ def test_a_full_disk_fails_with_a_message_and_is_resumed(tmp_path, monkeypatch):
         tamis.run(config, "small", workers=1)
     monkeypatch.undo()
     assert result(tamis.run(config, "small")) == result(whole)
+
+
+def test_what_a_costly_feature_computed_is_kept_row_group_by_row_group(tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "raw" / "large.jsonl", [{"id": f"l{i}", "text": "river " * 9_000} for i in range(400)])
+    config = make_case(tmp_path, n=3, files=1, steps=[{"name": "some", "filter": {"any": "stats.n_words > 0"}}])
+    computed = []
+
+    def failing(self, batch, model=None):
+        computed.append(batch.num_rows)
+        if len(computed) == 3:
+            raise TamisError("the power went")
+        return counted(self, batch, model)
+
+    counted = TextStats.compute
+    monkeypatch.setattr(TextStats, "cost", 3)
+    monkeypatch.setattr(TextStats, "compute", failing)
+    with pytest.raises(TamisError, match="power"):
+        tamis.run(config, "small", workers=1)
+    kept = sum(computed[:2])
+    assert tamis.run(config, "small").steps[-1]["kept"] == 403
+    assert sum(computed[3:]) == 403 - kept
 
 
 def test_on_bad_fail_stops_at_the_first_bad_record_and_says_where(tmp_path):
