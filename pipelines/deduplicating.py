@@ -4,7 +4,7 @@ Two shuffles on disk: by group, so that whole groups are in memory a partition a
 needs more memory for a larger corpus. Where the selector scores within its groups, one cut over all of them follows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -21,11 +21,13 @@ from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.shuffle import MOST_PARTITIONS, Shuffle, partitions_for
 from ..storage.survivors import Survivors
+from .cluster_pictures import picture_clusters
 from .config import DedupStep
 from .fitting import fit_step
 from .measuring import Reader, documents_in, measure, tokens_column, tokens_of
 from .plugins import make_selector
 from .runs import Stage
+from .scoring import Scored, score_fitted
 from .selector_inputs import SelectorInputs, selector_inputs
 from .work import Work
 
@@ -41,8 +43,20 @@ def deduper(step: DedupStep, features: Mapping[str, Feature]) -> SelectorInputs:
 def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, Any]:
     """Apply a deduplication; return the manifest of the selection."""
     inputs = deduper(step, work.features)
-    fitted, fit_recipe, state = fit_step(work, step.name, inputs, survivors, {})
-    recipe = {"corpus": survivors.corpus, "fitted": fitted, "tokens": tokens_column(work).key, **fit_recipe}
+    fitted = fit_step(work, step.name, inputs, survivors, {})
+    name, fit_recipe, state = fitted
+    recipe = {"corpus": survivors.corpus, "fitted": name, "tokens": tokens_column(work).key, **fit_recipe}
+    scored = None
+    if inputs.selector.clustering(state):  # costly to find, and wanted again for the picture
+        scored = score_fitted(work, step.name, inputs, survivors, fitted, "doc_id")
+    manifest = _deduplicated(work, step, inputs, survivors, recipe, state, scored)
+    return picture_clusters(work, step.name, scored, manifest) if scored else manifest
+
+
+def _deduplicated(
+    work: Work, step: DedupStep, inputs: SelectorInputs, survivors: Survivors, recipe: Mapping[str, Any], state: Any,
+    scored: Scored | None,
+) -> dict[str, Any]:  # fmt: skip
     key = fingerprint(recipe)
     if found := load_selection(work.lake, key):
         work.stage(f"dedup {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
@@ -51,11 +65,14 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     for column in reader.columns:
         measure(work, survivors, column)
 
+    def score(shard: Shard, batch: pa.RecordBatch) -> pa.Table:
+        return scored.of_batch(shard, batch) if scored else inputs.selector.score(batch, state)
+
     def apply(stage: Stage) -> dict[str, Any]:
         stage.computed = len(survivors.shards)
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
         with Shuffle(work.lake, _VERDICT, max(1, min(len(survivors.shards), MOST_PARTITIONS))) as home:
-            _decide(work, inputs.selector, state, reader, home)
+            _decide(work, inputs.selector, state, score, reader, home)
             home.close()
             for shard, verdicts in _verdicts(inputs.selector, survivors, f"{step.dedup} duplicate", home):
                 writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
@@ -64,7 +81,10 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     return work.stage(f"dedup {step.name}", apply)
 
 
-def _decide(work: Work, selector: Selector, state: Any, reader: Reader, home: Shuffle) -> None:
+def _decide(
+    work: Work, selector: Selector, state: Any, score: Callable[[Shard, pa.RecordBatch], pa.Table], reader: Reader,
+    home: Shuffle,
+) -> None:  # fmt: skip
     """Shuffle by group, and send the verdicts to their shard's partition: of dropped or, with scores, of all rows."""
     place = {s.digest: i for i, s in enumerate(reader.survivors.shards)}
 
@@ -72,7 +92,7 @@ def _decide(work: Work, selector: Selector, state: Any, reader: Reader, home: Sh
         batch = reader.read(item)
         shard = pa.array(np.full(batch.num_rows, place[item[0].digest]), pa.int64())
         table = pa.Table.from_batches([batch]).append_column("shard", shard)
-        found = selector.score(batch, state)
+        found = score(item[0], batch)
         for name in found.column_names:
             table = table.append_column(name, found.column(name))
         return table

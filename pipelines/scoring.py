@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ..selectors.base import Selector
@@ -34,6 +35,14 @@ class Scored:
         """Return `row` and what `score` returned for the survivors of a shard, in row order."""
         return self.reader.lake.table(self.folder / f"{shard.digest}.parquet")
 
+    def of_batch(self, shard: Shard, batch: pa.RecordBatch) -> pa.Table:
+        """Return what `score` returned for a batch that the reader read of a shard."""
+        table = self.table(shard)
+        if not batch.num_rows:
+            return table.slice(0, 0).drop_columns(["row", "doc_key"])
+        start = np.searchsorted(table.column("row").to_numpy(), batch.column("row")[0].as_py())
+        return table.slice(int(start), batch.num_rows).drop_columns(["row", "doc_key"])
+
 
 def score_step(
     work: Work,
@@ -43,8 +52,16 @@ def score_step(
     targets: Mapping[str, tuple[float | None, Survivors]],
 ) -> Scored:
     """Bring the features, summaries, state and scores of a step into the lake."""
-    key, recipe, state = fit_step(work, step, inputs, survivors, targets)
-    reader = inputs.pool(work.lake, survivors)
+    return score_fitted(work, step, inputs, survivors, fit_step(work, step, inputs, survivors, targets))
+
+
+def score_fitted(
+    work: Work, step: str, inputs: SelectorInputs, survivors: Survivors, fitted: tuple[str, dict[str, Any], Any],
+    *more: str,
+) -> Scored:  # fmt: skip
+    """Bring the scores of what `fit_step` returned into the lake; `more` are columns of the shard for later readers."""
+    key, recipe, state = fitted
+    reader = inputs.pool(work.lake, survivors, *more)
     scored = Scored(key, recipe, inputs.selector, state, reader, work.lake.scores(key))
     todo = [s for s in survivors.shards if not (scored.folder / f"{s.digest}.parquet").exists()]
     for column in reader.columns if todo else ():

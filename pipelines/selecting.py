@@ -20,6 +20,7 @@ from ..storage.plugins import nearest
 from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors, selected
+from .cluster_pictures import picture_clusters
 from .config import CutEntry, SelectStep
 from .expressions import meta_values
 from .health import length_correlation
@@ -66,11 +67,12 @@ def run_select(
         "of": corpus.digest if step.cut.budget and step.cut.budget.of == "corpus" else None,
     }
     key = fingerprint(recipe)
-    if found := load_selection(work.lake, key):
+    if manifest := load_selection(work.lake, key):
         work.stage(f"cut {step.name}", lambda stage: stage.reuse(1))
-        return found
-    measure(work, corpus, tokens_column(work))
-    return work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, key, recipe))
+    else:
+        measure(work, corpus, tokens_column(work))
+        manifest = work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, key, recipe))
+    return picture_clusters(work, step.name, scored, manifest)
 
 
 def _cut(

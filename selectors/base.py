@@ -19,12 +19,15 @@ cut over all groups. A parameter that is a `Feature` is the name of an entry of 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from ..features.base import Feature
 from .budget import Cut, CutRule, Part, Parts, make_cut
+
+if TYPE_CHECKING:
+    from .clustering import Clustered
 
 Draw = Callable[[str], int]
 """Give the 64-bit key of a stream of random numbers for a purpose of this step; see `keyed`."""
@@ -90,6 +93,13 @@ class Selector(ABC):
     def identity(self) -> dict[str, Any]:
         """Return what the scores depend on beside version, parameters and features: versions of libraries."""
         return {}
+
+    def clustering(self, state: Any) -> "Clustered | None":
+        """Return the clusters that the score columns `cluster` (of deduplication: `group`) and `distance` speak of.
+
+        A document whose distance is null is in none of them. None: this selector has no clusters.
+        """
+        return None
 
     def summarise(self, batch: pa.RecordBatch) -> Any:
         """Return what this selector learns from some rows of the pool (`summary_type`)."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Batches, Draw
+from .exact_sums import ExactSums
 from .kmeans_choice import choose_n_clusters
 from .kmeans_fit import fit_clusters
 from .nearest import nearest
@@ -79,6 +80,13 @@ class ClusterState:
     """Of the step's random numbers."""
 
 
+class Clustered(NamedTuple):
+    """The clusters of a fitted selector, and the feature whose vectors they are made of."""
+
+    feature: Feature
+    state: ClusterState
+
+
 class Place(NamedTuple):
     """Where the documents of a batch are."""
 
@@ -90,6 +98,11 @@ class Place(NamedTuple):
     distance: npt.NDArray[np.float64]
     """Squared Euclidean distance to the centroid, or 1 - cosine if spherical."""
 
+    @property
+    def distances(self) -> pa.Array:
+        """The distances as a column of scores: null for a document without a vector."""
+        return pa.array(self.distance, mask=~self.valid)
+
     def table(self, score: npt.NDArray[np.float64]) -> pa.Table:
         """Return these scores with `cluster` and `distance`; a document without a vector may not be chosen."""
         missing = ~self.valid
@@ -98,7 +111,7 @@ class Place(NamedTuple):
             {
                 "score": pa.array(score, mask=missing),
                 "cluster": pa.array(self.cluster),
-                "distance": pa.array(self.distance),
+                "distance": self.distances,
                 "reason": reason,
             }
         )
@@ -161,16 +174,19 @@ def place(batch: pa.RecordBatch | pa.Table, feature: Feature, state: ClusterStat
 
 def cluster_health(state: ClusterState, scores: Batches) -> dict[str, float]:
     """Return how many clusters there are and how many are empty, the largest one's share, and the mean distance."""
-    sizes, total = np.zeros(max(1, len(state.centroids)), np.int64), 0.0
+    sizes = np.zeros(max(1, len(state.centroids)), np.int64)
+    sums = ExactSums(len(sizes))
     for table in scores():
-        sizes += np.bincount(table.column("cluster").to_numpy(), minlength=len(sizes))
-        total += float(table.column("distance").to_numpy().sum())
+        placed = table.filter(table.column("distance").is_valid())
+        cluster = placed.column("cluster").to_numpy()
+        sizes += np.bincount(cluster, minlength=len(sizes))
+        sums.add(cluster, placed.column("distance").to_numpy())
     n = int(sizes.sum())
     return {
         "clusters": float(len(state.centroids)),
         "empty_clusters": float(np.count_nonzero(sizes == 0)),
         "largest_cluster_share": float(sizes.max() / n) if n else 0.0,
-        "mean_distance": total / n if n else 0.0,
+        "mean_distance": sums.total() / n if n else 0.0,
     } | {f"silhouette_{k}": value for k, value in state.silhouettes.items()}
 
 

@@ -19,12 +19,21 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
-from .clustering import SPHERICAL, Clustering, ClusterState, cluster_health, find_clusters, place, vector_column
+from .clustering import (
+    SPHERICAL,
+    Clustered,
+    Clustering,
+    ClusterState,
+    cluster_health,
+    find_clusters,
+    place,
+    vector_column,
+)
+from .exact_sums import ExactSums
 from .keyed import gumbel
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-HALF_DIGITS = 26
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,10 @@ class DensityPruning(Selector):
         low = np.clip(weight - 1, 0, least)
         return _bounded(p / p.sum() * budget, low, weight, budget)
 
+    def clustering(self, state: ClusterState) -> Clustered:
+        """Return the clusters that the budget is divided between."""
+        return Clustered(self.vectors, state)
+
     def health(self, state: ClusterState, scores: Batches, chosen: Batches) -> dict[str, float]:
         """Return the number of clusters, of empty ones, the share of the largest, and the mean distance."""
         return cluster_health(state, scores)
@@ -156,17 +169,11 @@ class _Seen:
 
 
 def _seen(parts: Parts, n: int) -> _Seen:
-    documents, weight = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    totals = [0] * n
+    documents, weight, sums = np.zeros(n, np.int64), np.zeros(n, np.int64), ExactSums(n)
     for part in parts():
         mine = part.eligible
         cluster = np.asarray(part.group)[mine]
         documents += np.bincount(cluster, minlength=n)
         np.add.at(weight, cluster, part.weight[mine])
-        fixed = np.round(np.ldexp(part.score[mine], 2 * HALF_DIGITS - 2)).astype(np.int64)  # distances are below 4
-        high = np.bincount(cluster, fixed >> HALF_DIGITS, n).astype(np.int64)
-        low = np.bincount(cluster, fixed & ((1 << HALF_DIGITS) - 1), n).astype(np.int64)
-        for i in np.flatnonzero(high | low).tolist():
-            totals[i] += (int(high[i]) << HALF_DIGITS) + int(low[i])
-    mean = [total / 2 ** (2 * HALF_DIGITS - 2) / max(1, count) for total, count in zip(totals, documents, strict=True)]
-    return _Seen(documents, weight, np.array(mean))
+        sums.add(cluster, part.score[mine])
+    return _Seen(documents, weight, sums.mean(documents))

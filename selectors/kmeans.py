@@ -22,7 +22,16 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
-from .clustering import EUCLIDEAN, Clustering, ClusterState, cluster_health, find_clusters, place, vector_column
+from .clustering import (
+    EUCLIDEAN,
+    Clustered,
+    Clustering,
+    ClusterState,
+    cluster_health,
+    find_clusters,
+    place,
+    vector_column,
+)
 from .keyed import gumbel
 
 
@@ -108,6 +117,10 @@ class KMeans(Selector):
         assert rule.budget is not None
         budget = rule.budget // n * n if self.mode == "official" else rule.budget
         return replace(rule, budget=budget, shares={str(c): float(Fraction(1, n)) for c in range(n)})
+
+    def clustering(self, state: ClusterState) -> Clustered:
+        """Return the clusters that the budget is divided between."""
+        return Clustered(self.vectors, state)
 
     def health(self, state: ClusterState, scores: Batches, chosen: Batches) -> dict[str, float]:
         """Return the number of clusters, of empty ones, the share of the largest, and the mean distance."""

@@ -19,7 +19,7 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .budget import CutRule
-from .clustering import SPHERICAL, Clustering, ClusterState, find_clusters, place, vector_column
+from .clustering import SPHERICAL, Clustered, Clustering, ClusterState, find_clusters, place, vector_column
 from .keyed import uniform
 from .nearest import nearest_earlier
 from .vectors import unit_rows
@@ -80,12 +80,22 @@ class SemDeDup(Selector):
         return find_clusters(self.clusters, self.vectors, summary, draw)
 
     def score(self, batch: pa.RecordBatch, state: ClusterState) -> pa.Table:
-        """Return each document's cluster as `group`, and its place in the order: the smallest `turn` comes first."""
+        """Return the cluster as `group`, the `distance` to its centroid, and `turn`: the smallest comes first."""
         found = place(batch, self.vectors, state)
         turn = found.distance
         if self.first == "random":
             turn = uniform(batch.column("doc_key").to_numpy(), state.key)
-        return pa.table({"group": found.cluster.astype(np.uint64), "turn": -turn if self.first == "hard" else turn})
+        return pa.table(
+            {
+                "group": found.cluster.astype(np.uint64),
+                "turn": -turn if self.first == "hard" else turn,
+                "distance": found.distances,
+            }
+        )
+
+    def clustering(self, state: ClusterState) -> Clustered:
+        """Return the clusters inside which documents are compared."""
+        return Clustered(self.vectors, state)
 
     def within(self, block: pa.Table, state: ClusterState) -> pa.Table:
         """Return `keep`, or minus the largest cosine with an earlier document as `score`, and `ref`.

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import LakeError
-from .publish import HOST, publish_bytes, publish_json, publish_table
+from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table
 
 FORMAT = 1
+CLUSTER_TABLES = "v1"
+"""Raised when the tables or maps of clusters change: they are made again, and the catalogue looks at the new ones."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class Lake:
         """Folder of one step's result."""
         return self.root / "selections" / key
 
+    def clusters(self, selection: str) -> Path:
+        """Folder of the table and map of the clusters that a selection was made by."""
+        return self.root / "clusters" / CLUSTER_TABLES / selection
+
     def mixture(self, name: str, key: str) -> Path:
         """Folder of one published mixture."""
         return self.root / "mixtures" / name / key
@@ -109,6 +115,10 @@ class Lake:
     def publish_bytes(self, target: Path, data: bytes) -> None:
         """Publish a small file."""
         publish_bytes(target, data, self.scratch)
+
+    def publish_link(self, target: Path, source: Path) -> None:
+        """Publish a file of the lake under another name too."""
+        publish_link(target, source, self.scratch)
 
     def publish_table(self, target: Path, table: pa.Table) -> str:
         """Publish a table; return the digest of its content."""

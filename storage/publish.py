@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,16 @@ def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
     """Publish a small file."""
     with publishing(target, scratch) as temporary:
         temporary.write_bytes(data)
+
+
+def publish_link(target: Path, source: Path, scratch: Path) -> None:
+    """Publish a file of the lake under another name: a hard link, or a copy where the file system has none."""
+    target.unlink(missing_ok=True)  # renaming one hard link to another of the same file would do nothing
+    with publishing(target, scratch) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def publish_json(target: Path, value: Any, scratch: Path) -> None:

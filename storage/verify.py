@@ -41,17 +41,15 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    for folder, repair in (("features", AGAIN), ("scores", AGAIN), ("selections", AGAIN), ("quarantine", UNREAD)):
+    computed = ("features", "scores", "selections", "clusters")
+    for folder, repair in (*((name, AGAIN) for name in computed), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
     for path in sorted((lake.root / "states").glob("**/*.safetensors")):
         yield from _guarded(path, AGAIN, partial(_state, path))
-    for record in sorted((lake.root / "runs").glob("*/run.json")):
-        yield from _guarded(record, "remove its folder; the results of the run stay", partial(_json, record))
-    for manifest in sorted((lake.root / "selections").glob("*/manifest.json")):
-        yield from _guarded(manifest, AGAIN, partial(_selection, manifest))
-    for manifest in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
-        yield from _guarded(manifest, AGAIN, partial(_mixture, manifest))
+    for pattern, repair, check in _MANIFESTS:
+        for path in sorted(lake.root.glob(pattern)):
+            yield from _guarded(path, repair, partial(check, path))
 
 
 def _guarded(path: Path, repair: str, check: Callable[[], Iterator[Damage]]) -> Iterator[Damage]:
@@ -134,3 +132,11 @@ def _mixture(manifest: Path) -> Iterator[Damage]:
         elif file_sha256(path) != entry["sha256"]:
             yield Damage(str(path), "does not have the SHA-256 of the manifest",
                          "remove the mixture's folder; the next `tamis run` writes it again")  # fmt: skip
+
+
+_MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
+    ("runs/*/run.json", "remove its folder; the results of the run stay", _json),
+    ("clusters/*/*/clusters.json", AGAIN, _json),
+    ("selections/*/manifest.json", AGAIN, _selection),
+    ("mixtures/*/*/manifest.json", AGAIN, _mixture),
+)

@@ -21,6 +21,7 @@ ONLY_IN = {
     "ray": {"pipelines"},
     "typer": {"pipelines"},
     "rich": {"pipelines"},
+    "matplotlib": {"pipelines"},
 }
 # Calls that open a file, whatever object they are called on, but for `Lake.open`.
 OPENING = {
