@@ -26,8 +26,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 SHAPES = ("o", "^", "s")
 GREY, CHOSEN = "#C8C8C8", "#0072B2"
 WIDTH, HEIGHT, DPI = 1200, 600, 100
-LABEL_PIXELS = (22.0, 15.0)
-NAME_SHOWN = 40
+LABEL_PIXELS = (9.5, 15.0)
+"""Width of a digit, and height."""
+NAME_SHOWN = 28
 NOTHING = 1e-12
 """A variance below this is rounding: the squares of numbers of float32 near 1."""
 
@@ -40,7 +41,7 @@ class Projection:
     components: Float64s
     explained: Float64s
 
-    def of(self, x: npt.NDArray[np.float32]) -> Float64s:
+    def of(self, x: npt.NDArray[np.floating[Any]]) -> Float64s:
         """Return the coordinates (n, 2) of vectors."""
         with one_blas_thread():
             found: Float64s = (x.astype(np.float64) - self.mean) @ self.components.T
@@ -90,12 +91,12 @@ def draw_map(drawn: Map, flow: str, step: str, selector: str) -> bytes:
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    figure.subplots_adjust(left=0.06, right=0.985, top=0.83, bottom=0.09, wspace=0.06)
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.09, wspace=0.06)
     n_clusters, n_documents = len(drawn.centroids), int(drawn.n_documents.sum())
     names = " · ".join(_short(name) for name in (flow, step, selector))
     figure.suptitle(
-        f"{names}: {n_documents:,} documents in {n_clusters:,} clusters", x=0.06, ha="left", fontsize=13, weight="bold",
-        parse_math=False,
+        f"{names}: {n_documents:,} documents in {n_clusters:,} clusters",
+        x=0.06, y=0.965, ha="left", va="center", fontsize=13, weight="bold", parse_math=False,
     )  # fmt: skip
     shown = "" if len(drawn.xy) == n_documents else f" of the {len(drawn.xy):,} shown"
     largest = np.lexsort((np.arange(n_clusters), -drawn.n_documents))[:COLOURED].tolist()
@@ -145,18 +146,28 @@ def _marker_size(n: int) -> float:
 
 
 def _number_centroids(axes: "Axes", drawn: Map, largest: list[int]) -> None:
-    """Write the numbers of the clusters at their centroids, the largest first, where no other number is."""
+    """Write the numbers of the clusters at their centroids or beside, the largest first, where there is room."""
     from matplotlib.patheffects import withStroke
 
-    taken: list[Any] = []
+    axes.get_xlim(), axes.get_ylim()  # makes Matplotlib settle the limits that `transData` goes by
+    taken: list[tuple[Float64s, float]] = []
     pixels = axes.transData.transform(drawn.centroids)
     for cluster in largest:
-        if drawn.n_documents[cluster] and not any((np.abs(pixels[cluster] - p) < LABEL_PIXELS).all() for p in taken):
-            taken.append(pixels[cluster])
+        half = LABEL_PIXELS[0] * len(str(cluster)) / 2 + 1
+        offsets = np.array([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]) * (4 * half, LABEL_PIXELS[1] + 1)
+        free = (o for o in offsets if not any(_overlap(pixels[cluster] + o - p, half + h) for p, h in taken))
+        offset = next(free, None)
+        if offset is not None and drawn.n_documents[cluster]:
+            taken.append((pixels[cluster] + offset, half))
             axes.annotate(
-                str(cluster), drawn.centroids[cluster], ha="center", va="center", fontsize=9, weight="bold",
-                path_effects=[withStroke(linewidth=2.5, foreground="white")], annotation_clip=True,
+                str(cluster), drawn.centroids[cluster], offset, textcoords="offset pixels", ha="center", va="center",
+                fontsize=9, weight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                annotation_clip=True,
             )  # fmt: skip
+
+
+def _overlap(apart: Float64s, width: float) -> bool:
+    return bool(abs(apart[0]) < width and abs(apart[1]) < LABEL_PIXELS[1])
 
 
 def _short(name: str) -> str:

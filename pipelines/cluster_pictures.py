@@ -75,7 +75,7 @@ def _publish_table(
             sample.see(placed)
         rows, nearest = table.rows(), table.nearest()
     _add_nearest(work, step, scored, rows, nearest)
-    for row, (x, y) in zip(rows, sample.projection.of(centroids).tolist(), strict=True):
+    for row, (x, y) in zip(rows, sample.projection.of(_means(clustered, rows)).tolist(), strict=True):
         row |= {"x": x, "y": y}
     counts = table.counts
     totals = dict(zip(COUNTS, counts.sum(axis=1).tolist(), strict=True))
@@ -93,6 +93,17 @@ def _publish_table(
         },
     )  # fmt: skip
     stage.computed, stage.reused = 1, 0
+
+
+def _means(clustered: Clustered, rows: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    """Return the middle of each cluster's documents: a spherical centroid, of length 1, is far outside of them.
+
+    They are as long as the mean cosine of the documents with the centroid, which is their direction.
+    """
+    centroids = clustered.state.centroids.astype(np.float64)
+    if not clustered.state.spherical:
+        return centroids
+    return centroids * (1 - np.array([row["mean_distance"] for row in rows]).reshape(-1, 1))
 
 
 def _placed(work: Work, scored: Scored, selection: str, item: tuple[int, Shard]) -> Placed:

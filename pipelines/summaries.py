@@ -38,6 +38,10 @@ def print_run(run: Run, as_json: bool) -> None:
         print_json({**asdict(record), "exit_code": run.exit_code})
         return
     _print_record(record)
+    for step in record.steps:
+        if found := step.get("clusters"):
+            _line(f"clusters  {step['name']}: {found['n_clusters']:,}, {found['empty_clusters']:,} empty; "
+                  + " and ".join(_short(run.lake.root / found[name]) for name in ("table", "map")))  # fmt: skip
     for folder in run.outputs:
         _line(f"mixture   {_short(folder)}")
     if record.steps:

@@ -46,6 +46,12 @@ _TABLES = {
 }
 
 
+_CLUSTERS = (
+    "STRUCT(cluster BIGINT, documents BIGINT, tokens BIGINT, chosen BIGINT, tokens_chosen BIGINT, "
+    "mean_distance DOUBLE, x DOUBLE, y DOUBLE, sources STRUCT(source VARCHAR, documents BIGINT, share DOUBLE)[], "
+    'nearest STRUCT(doc_id VARCHAR, distance DOUBLE, "text" VARCHAR)[])[]'
+)
+
 BUILDS_AT_MOST = 5
 _RUN_COLUMNS = (
     "run",
@@ -214,6 +220,21 @@ def _result_views(connection: Any, lake: Lake) -> None:
     connection.execute("""
         create view scores as
         select run, step, corpus, doc_id, score, rank, shard, row from selection_steps where score is not null""")
+    _cluster_view(connection, lake)
+
+
+def _cluster_view(connection: Any, lake: Lake) -> None:
+    """`clusters`: a row a run, clustered step and cluster."""
+    found = sorted(lake.clusters("x").parent.glob("*/clusters.json"))
+    source = f"(select null::VARCHAR as selection, null::{_CLUSTERS} as clusters where false)"
+    if found:
+        listed = ", ".join(f"'{_quoted(path)}'" for path in found)
+        source = f"""read_json([{listed}], format = 'unstructured', maximum_object_size = {1 << 30},
+                     columns = {{selection: 'VARCHAR', clusters: '{_CLUSTERS}'}})"""
+    connection.execute(f"""
+        create view clusters as
+        select s.run, s.position, s.step, c.* exclude (selection)
+        from (select selection, unnest(clusters, max_depth := 2) from {source}) c join steps s using (selection)""")
 
 
 def _parquet(paths: Iterable[Path]) -> list[Path]:
