@@ -28,7 +28,8 @@ GREY, CHOSEN = "#C8C8C8", "#0072B2"
 WIDTH, HEIGHT, DPI = 1200, 600, 100
 LABEL_PIXELS = (9.5, 15.0)
 """Width of a digit, and height."""
-NAME_SHOWN = 28
+NAME_SHOWN, TITLE_SHOWN = 32, 96
+"""Characters of a name, and of a title of full size."""
 NOTHING = 1e-12
 """A variance below this is rounding: the squares of numbers of float32 near 1."""
 
@@ -94,9 +95,10 @@ def draw_map(drawn: Map, flow: str, step: str, selector: str) -> bytes:
     figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.09, wspace=0.06)
     n_clusters, n_documents = len(drawn.centroids), int(drawn.n_documents.sum())
     names = " · ".join(_short(name) for name in (flow, step, selector))
+    title = f"{names}: {n_documents:,} documents in {n_clusters:,} clusters"
     figure.suptitle(
-        f"{names}: {n_documents:,} documents in {n_clusters:,} clusters",
-        x=0.06, y=0.965, ha="left", va="center", fontsize=13, weight="bold", parse_math=False,
+        title, x=0.06, y=0.965, ha="left", va="center", fontsize=13 * min(1, TITLE_SHOWN / len(title)), weight="bold",
+        parse_math=False,
     )  # fmt: skip
     shown = "" if len(drawn.xy) == n_documents else f" of the {len(drawn.xy):,} shown"
     largest = np.lexsort((np.arange(n_clusters), -drawn.n_documents))[:COLOURED].tolist()
@@ -154,7 +156,7 @@ def _number_centroids(axes: "Axes", drawn: Map, largest: list[int]) -> None:
     pixels = axes.transData.transform(drawn.centroids)
     for cluster in largest:
         half = LABEL_PIXELS[0] * len(str(cluster)) / 2 + 1
-        offsets = np.array([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]) * (4 * half, LABEL_PIXELS[1] + 1)
+        offsets = np.array([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]) * (2 * half, LABEL_PIXELS[1] + 1)
         free = (o for o in offsets if not any(_overlap(pixels[cluster] + o - p, half + h) for p, h in taken))
         offset = next(free, None)
         if offset is not None and drawn.n_documents[cluster]:

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tamis
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 from small_flow import documents, make_case, stages, write_jsonl
 from tamis.pipelines import cluster_pictures
 from tamis.pipelines.cli import app
@@ -257,24 +259,29 @@ def test_the_projection_is_that_of_a_singular_value_decomposition():
 @pytest.mark.parametrize("n_clusters", [5, 100, 1000])
 def test_numbers_on_the_map_do_not_overlap(n_clusters, monkeypatch):
     rng = np.random.default_rng(n_clusters)
-    boxes = []
+    boxes, ends = [], []
 
     def seen(figure, *args, **kwargs):
         renderer = figure.canvas.get_renderer()
         for axes in figure.axes:
             boxes.append([t.get_window_extent(renderer) for t in axes.texts])
+        texts = [t for t in figure.findobj(Text) if t.get_text()]
+        ends.append(max(t.get_window_extent(renderer).x1 for t in texts))
         return save(figure, *args, **kwargs)
-
-    from matplotlib.figure import Figure
 
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", seen)
     xy = rng.normal(size=(500, 2))
     cluster = rng.integers(0, n_clusters, 500)
     centroids = rng.normal(size=(n_clusters, 2)) / 4
-    sizes = rng.integers(1, 100, n_clusters)
-    png = draw_map(Map(xy, cluster, cluster % 2 == 0, centroids, sizes, (0.5, 0.25)), "flow_" * 30, "$step", "kmeans")
-    assert size_of(png) == (1200, 600) and len(boxes) == 2
+    sizes = rng.integers(1, 10**9, n_clusters)
+    png = draw_map(
+        Map(xy, cluster, cluster % 2 == 0, centroids, sizes, (0.5, 0.25)),
+        "flow_" * 30,
+        "$step_" * 30,
+        "density_pruning",
+    )
+    assert size_of(png) == (1200, 600) and len(boxes) == 2 and ends[0] < 1200
     for panel in boxes:
         assert len(panel) >= min(5, n_clusters)
         assert not any(a.overlaps(b) for i, a in enumerate(panel) for b in panel[:i])
