@@ -28,6 +28,7 @@ GREY, CHOSEN = "#C8C8C8", "#0072B2"
 WIDTH, HEIGHT, DPI = 1200, 600, 100
 LABEL_PIXELS = (9.5, 15.0)
 """Width of a digit, and height."""
+DIRECTIONS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 NAME_SHOWN, TITLE_SHOWN = 32, 96
 """Characters of a name, and of a title of full size."""
 NOTHING = 1e-12
@@ -156,7 +157,7 @@ def _number_centroids(axes: "Axes", drawn: Map, largest: list[int]) -> None:
     pixels = axes.transData.transform(drawn.centroids)
     for cluster in largest:
         half = LABEL_PIXELS[0] * len(str(cluster)) / 2 + 1
-        offsets = np.array([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]) * (2 * half, LABEL_PIXELS[1] + 1)
+        offsets = np.array(DIRECTIONS) * (2 * half + 1, LABEL_PIXELS[1] + 1)
         free = (o for o in offsets if not any(_overlap(pixels[cluster] + o - p, half + h) for p, h in taken))
         offset = next(free, None)
         if offset is not None and drawn.n_documents[cluster]:

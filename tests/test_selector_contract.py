@@ -17,9 +17,10 @@ from letters import Letters
 from tamis.features.base import Feature
 from tamis.selectors.base import Selector, Target
 from tamis.selectors.budget import CutRule, Part
-from tamis.selectors.clustering import Clustering
+from tamis.selectors.clustering import Clustering, vector_column
 from tamis.selectors.keyed import stream_key, uniform
 from tamis.selectors.registry import REGISTRY
+from tamis.selectors.vectors import unit_rows
 from tamis.storage.documents import doc_key, text_hashes
 from tamis.storage.lake import Lake
 from tamis.storage.schema import DOCUMENT
@@ -48,6 +49,8 @@ MORE = [
 CHOOSERS = [name for name in REGISTRY.names() if not REGISTRY.find(name).groups]
 DEDUPERS = [name for name in REGISTRY.names() if REGISTRY.find(name).groups]
 of_choosers = pytest.mark.parametrize("kind", CHOOSERS, indirect=True)
+CLUSTERED = [name for name in REGISTRY.names() if REGISTRY.find(name).clustering is not Selector.clustering]
+of_clustered = pytest.mark.parametrize("kind", CLUSTERED, indirect=True)
 of_dedupers = pytest.mark.parametrize("kind", DEDUPERS, indirect=True)
 
 POOL = [
@@ -321,6 +324,21 @@ def test_a_document_stays_or_names_one_that_does(selector, pool, state):
     for keep, ref in found.values():
         assert ref is None if keep else found[ref][0]
     assert not all(keep for keep, _ in found.values())
+
+
+@of_clustered
+def test_a_document_is_in_the_nearest_cluster_or_has_no_distance(selector, pool, state):
+    feature, clusters = selector.clustering(state)
+    column = vector_column(feature)
+    lists = pa.array([None, *pool.column(column).to_pylist()[1:]], pool.column(column).type)
+    batch = pool.set_column(pool.schema.get_field_index(column), column, lists)
+    found = selector.score(batch, state)
+    assert found.column("distance").is_valid().to_pylist() == [False] + [True] * (len(POOL) - 1)
+    x, _ = unit_rows(lists)
+    every = [1 - x @ c if clusters.spherical else ((x - c) ** 2).sum(axis=1) for c in clusters.centroids]
+    cluster = found.column("group" if selector.groups else "cluster").to_numpy()[1:].astype(int)
+    assert found.column("distance").to_numpy()[1:] == pytest.approx(np.min(every, axis=0)[1:], abs=1e-6)
+    assert np.array(every)[cluster, np.arange(1, len(POOL))] == pytest.approx(np.min(every, axis=0)[1:], abs=1e-6)
 
 
 def test_the_order_of_the_rows_changes_nothing(selector, pool, state):
