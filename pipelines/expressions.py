@@ -5,7 +5,8 @@ it may call nothing but pure functions of one document (`pure_sql`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
+from ..features.base import Feature
 from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
 from ..storage.schema import DOCUMENT
@@ -29,6 +31,26 @@ _NUMBERS = {
     "FLOAT", "DOUBLE", "DECIMAL",
 }  # fmt: skip
 _UNDERLINED = re.compile(r"\x1b\[\d*m")
+
+
+class FeatureSchemas(Mapping[str, pa.Schema]):
+    """The columns of features by alias; only those are looked for that an expression names."""
+
+    def __init__(self, features: Mapping[str, Feature]) -> None:
+        self._features = features
+
+    def __getitem__(self, alias: str) -> pa.Schema:
+        """Raise ConfigError for a feature whose files or model are not there."""
+        return self._features[alias].columns
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self._features
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._features)
+
+    def __len__(self) -> int:
+        return len(self._features)
 
 
 @dataclass(frozen=True)
@@ -123,8 +145,15 @@ def _column(
     if len(path) == 1 and path[0] in DOCUMENT_COLUMNS:
         columns[None, path[0]] = None
         return exp.column(exp.to_identifier(path[0], quoted=True))
-    known = [*DOCUMENT_COLUMNS, "meta.<key>", *(f"{a}.{c}" for a, s in features.items() for c in s.names)]
+    known = [*DOCUMENT_COLUMNS, "meta.<key>", *(f"{a}.{c}" for a in features for c in _names(features, a))]
     raise ConfigError(f"{place}: unknown column {'.'.join(path)!r}{nearest('.'.join(path), known)}")
+
+
+def _names(features: Mapping[str, pa.Schema], alias: str) -> list[str]:
+    """Return the columns of a feature that may lack its files or its package, and is not what was asked for."""
+    with suppress(ConfigError):
+        return list(features[alias].names)
+    return []
 
 
 def _meta(path: list[str], node: exp.Expression, features: Mapping[str, pa.Schema]) -> exp.Expression:

@@ -12,7 +12,7 @@ from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .config import FilterStep
-from .expressions import Expression
+from .expressions import Expression, FeatureSchemas
 from .measuring import Column, Reader, measure, tokens_column, tokens_of
 from .pure_sql import connect
 from .rules import compile_rules, first_failing
@@ -22,7 +22,7 @@ from .work import Work
 
 def step_rules(step: FilterStep, features: Mapping[str, Feature]) -> list[Expression]:
     """Return the step's checked rules, those over cheap features first. Raises ConfigError."""
-    rules = compile_rules(step.filter, {alias: f.columns for alias, f in features.items()})
+    rules = compile_rules(step.filter, FeatureSchemas(features))
     return sorted(rules, key=lambda r: max((features[a].cost for a, _ in r.columns if a), default=0))
 
 

@@ -8,7 +8,7 @@ from ..features.base import Feature
 from ..selectors.base import Selector
 from ..storage.lake import Lake
 from ..storage.survivors import Survivors
-from .expressions import Expression, compile_expression
+from .expressions import Expression, FeatureSchemas, compile_expression
 from .measuring import Column, Reader
 from .plugins import selector_recipe
 
@@ -43,7 +43,7 @@ class SelectorInputs:
 
 def selector_inputs(selector: Selector, features: Mapping[str, Feature], place: str) -> SelectorInputs:
     """Return what a selector reads; `features` are those that expressions may name. Raises ConfigError."""
-    schemas = {alias: f.columns for alias, f in features.items()} if selector.expressions else {}
+    schemas = FeatureSchemas(features)
     expressions = tuple(
         compile_expression(f"{place}: {name}", name, text, schemas, "DOUBLE")
         for name, text in selector.expressions.items()
