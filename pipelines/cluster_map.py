@@ -96,7 +96,8 @@ def draw_map(drawn: Map, flow: str, step: str, selector: str) -> bytes:
     figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.09, wspace=0.06)
     n_clusters, n_documents = len(drawn.centroids), int(drawn.n_documents.sum())
     names = " · ".join(_short(name) for name in (flow, step, selector))
-    title = f"{names}: {n_documents:,} documents in {n_clusters:,} clusters"
+    title = f"{names}: {_counted(n_documents, 'document')} in {_counted(n_clusters, 'cluster')}"
+    title = title if n_clusters else f"{names}: no document has a vector"
     figure.suptitle(
         title, x=0.06, y=0.965, ha="left", va="center", fontsize=13 * min(1, TITLE_SHOWN / len(title)), weight="bold",
         parse_math=False,
@@ -111,7 +112,7 @@ def draw_map(drawn: Map, flow: str, step: str, selector: str) -> bytes:
     for axes in (left, right):
         axes.tick_params(labelsize=8, colors="#606060")
         axes.spines[["top", "right"]].set_visible(False)
-        _number_centroids(axes, drawn, largest)
+        _number_centroids(axes, drawn, largest if n_clusters > 1 else [])
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
@@ -171,6 +172,10 @@ def _number_centroids(axes: "Axes", drawn: Map, largest: list[int]) -> None:
 
 def _overlap(apart: Float64s, width: float) -> bool:
     return bool(abs(apart[0]) < width and abs(apart[1]) < LABEL_PIXELS[1])
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def _short(name: str) -> str:

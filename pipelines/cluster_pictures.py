@@ -103,8 +103,8 @@ def _means(clustered: Clustered, rows: list[dict[str, Any]]) -> npt.NDArray[np.f
     centroids = clustered.state.centroids.astype(np.float64)
     if not clustered.state.spherical:
         return centroids
-    lengths: npt.NDArray[np.float64] = 1 - np.array([row["mean_distance"] for row in rows], np.float64)
-    return centroids * lengths[:, None]
+    cosine: npt.NDArray[np.float64] = 1 - np.array([row["mean_distance"] for row in rows])
+    return np.asarray(centroids * cosine.reshape(-1, 1))
 
 
 def _placed(work: Work, scored: Scored, selection: str, item: tuple[int, Shard]) -> Placed:
