@@ -1,9 +1,10 @@
 """The map of a clustering: the two principal components of the vectors of a sample, drawn as PNG.
 
-Two panels, by cluster and by chosen. Twenty clusters at most have a look of their own, seven colours of Okabe and Ito
-(2008), which colour-blind people can tell apart, by three shapes; the others are grey. (Colours by the order of the
-clusters along an axis say nothing that the axis does not, and a thousand of them cannot be told apart.) Matplotlib
-takes half a second to import, so only drawing does it.
+Two panels, by cluster and by chosen. The twenty largest clusters have a look each, seven colours by three shapes; the
+others are grey. Six colours are Okabe and Ito's (2008), one is brown: under simulated colour blindness (Machado et al.
+2009) two of them, or one and the grey, are at least 16 apart in CIELAB. (Colours by the order of the clusters along an
+axis say nothing that the axis does not, and neighbours cannot be told apart.) Importing Matplotlib takes a quarter of a
+second, so only drawing does it.
 """
 
 import io
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Float64s = npt.NDArray[np.float64]
 
 COLOURED = 20
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B3A00")
 SHAPES = ("o", "^", "s")
 GREY, CHOSEN = "#C8C8C8", "#0072B2"
 WIDTH, HEIGHT, DPI = 1200, 600, 100
