@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError
@@ -73,7 +74,7 @@ class SemDeDup(Selector):
     @property
     def verdict(self) -> CutRule | None:
         """The share that stays, where that is given."""
-        return None if self.keep is None else CutRule(by="percentile", percent=100 * self.keep)
+        return None if self.keep is None else CutRule(by="percentile", percent=round(100 * self.keep, 9))
 
     def fit(self, summary: Any, targets: Sequence[Target], draw: Draw) -> ClusterState:
         """Return the clusters of the sample."""
@@ -120,7 +121,7 @@ class SemDeDup(Selector):
 def _in_turn(block: pa.Table) -> Int64s:
     """Return the rows by group and turn, ties by key and id."""
     names = ["group", "turn", "doc_key", "doc_id"]
-    order: Int64s = pa.compute.sort_indices(block.select(names), [(n, "ascending") for n in names]).to_numpy()
+    order: Int64s = pc.sort_indices(block.select(names), [(n, "ascending") for n in names]).to_numpy()
     return order.astype(np.int64)
 
 
