@@ -3,7 +3,7 @@
     python tests/benchmarks/diversity.py DATA [--seeds 5] [--clusters 200]
 
 DATA has `labels.parquet` and `near_dups.parquet`. The documents and their MiniLM vectors are those that `embeddings.py`
-left behind (about 20,000 of the pool, whole groups of copies). Each way chooses 5% of the tokens, for each seed;
+leaves behind (about 20,000 of the pool, whole groups of copies). Each way chooses 5% of the tokens, for each seed;
 `semdedup` keeps half of the documents, and as many tokens of what is left are drawn at random.
 
 Of the chosen: documents, the entropy of the 26 domains over documents and over tokens (bits), the mean distance
@@ -14,6 +14,7 @@ each text, of the near ones those where one of the two went, by kind.
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,10 +81,10 @@ def configuration(clusters):
     return FOLDER / "flows.yaml"
 
 
-def prepare():
+def prepare(data):
     """Write the sample and its vectors; return ids and unit vectors."""
     if not (EMBEDDED / f"{FAST}.npy").exists():
-        sys.exit("no vectors: run embeddings.py before")
+        subprocess.run([sys.executable, Path(__file__).with_name("embeddings.py"), data], check=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     ids, texts = (json.loads((EMBEDDED / f"{name}.json").read_text()) for name in ("ids", "texts"))
     with (FOLDER / "sample.jsonl").open("w", encoding="utf-8") as file:
@@ -159,7 +160,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--clusters", type=int, default=200)
     options = parser.parse_args()
-    ids, x = prepare()
+    ids, x = prepare(options.data)
     config = configuration(options.clusters)
     kept(config, "w0", 0)
     truth = Truth(options.data.resolve(), ids, FOLDER / "lake")
