@@ -64,7 +64,7 @@ def nearest(x: Float32s, y: Float32s, *, spherical: bool = False, threads: int =
     return index, value if spherical else -value
 
 
-def nearest_earlier(x: Float32s) -> tuple[Float64s, Int64s]:
+def nearest_earlier(x: Float32s, *, threads: int = 1) -> tuple[Float64s, Int64s]:
     """Return for each row the largest dot product with an earlier row, and that row: the first one of equals.
 
     Row 0 has -inf and -1. Only the lower triangle is computed. Rows with the same bytes count once as earlier rows, so
@@ -84,7 +84,7 @@ def nearest_earlier(x: Float32s) -> tuple[Float64s, Int64s]:
                 seen[rows], value[rows], index[rows],
             )  # fmt: skip
 
-    _each_block(search, n, 1)
+    _each_block(search, n, threads)
     index[1:] = first[index[1:]]
     return value, index
 

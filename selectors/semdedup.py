@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
+from .blas_threads import usable_threads
 from .budget import CutRule
 from .clustering import SPHERICAL, Clustered, Clustering, ClusterState, find_clusters, place, vector_column
 from .keyed import uniform
@@ -108,7 +109,7 @@ class SemDeDup(Selector):
         order = order[valid[order]]
         cosine, nearest_one = np.full(block.num_rows, -np.inf), np.full(block.num_rows, -1, np.int64)
         for rows in np.split(order, _ends(block.column("group").to_numpy()[order])):
-            value, earlier = nearest_earlier(x[rows])
+            value, earlier = nearest_earlier(x[rows], threads=usable_threads())
             cosine[rows] = value
             nearest_one[rows] = np.where(earlier >= 0, rows[earlier], -1)
         ids = block.column("doc_id").combine_chunks()

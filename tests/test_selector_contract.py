@@ -43,6 +43,7 @@ MORE = [
     ("kmeans", clustered(sampler="kmq", quality="n_bytes")),
     ("semdedup", clustered(first="random", epsilon=0.5)),
     ("target_similarity", {"vectors": Letters(), "centroids": 1, "targets": "joint"}),
+    ("target_similarity", {"vectors": Letters(), "score_by": "cosine"}),
 ]
 """Of the same selectors, what the defaults do not reach; `quality` is given the number of bytes here."""
 

@@ -33,19 +33,18 @@ SELECTORS = {
     "dsir, windows of 128 words, best": {"select": "dsir", "with": {"unit": "window", "window_score": "max"}},
     "dsir, official numbers": {"select": "dsir", "with": OFFICIAL},
     "dsir, official formula, fast hash": {"select": "dsir", "with": {**OFFICIAL, "hash": "fast"}},
-    "target_similarity, static vectors": {"select": "target_similarity", "with": {"vectors": "static"}},
-    "target_similarity, static vectors, nearest one": {
-        "select": "target_similarity",
-        "with": {"vectors": "static", "neighbours": 1},
-    },
-    "target_similarity, static vectors, one centroid": {
-        "select": "target_similarity",
-        "with": {"vectors": "static", "centroids": 1},
-    },
-    "target_similarity, MiniLM": {"select": "target_similarity", "with": {"vectors": "minilm"}},
-    "target_similarity, MiniLM, one centroid": {
-        "select": "target_similarity",
-        "with": {"vectors": "minilm", "centroids": 1},
+    **{
+        f"target_similarity, {vectors}{', ' + how if how else ''}": {
+            "select": "target_similarity",
+            "with": {"vectors": vectors, **parameters},
+        }
+        for vectors in ("static", "minilm")
+        for how, parameters in {
+            "": {},
+            "cosine": {"score_by": "cosine"},
+            "cosine, 10 nearest": {"score_by": "cosine", "neighbours": 10},
+            "cosine, one centroid": {"score_by": "cosine", "centroids": 1},
+        }.items()
     },
     "zip_fit (default: fast, contrast, windows of 256 words)": {"select": "zip_fit"},
     "zip_fit, exact, contrast, windows of 256 words": {"select": "zip_fit", "with": {"method": "exact"}},
