@@ -139,19 +139,21 @@ def make_cut(parts: Parts, rule: CutRule, gumbel_key: int = 0, max_rows: int = M
     taken = limited(n_limits, [quota[name] for name in names])
     if rule.remainders:
         further = limited([min(t.n_docs + 1, limit) for t, limit in zip(taken, n_limits, strict=True)], unlimited)
-        more = _paid_by_remainders(rule, names, quota, taken, further)
+        more = _paid_by_remainders(names, {n: min(quota[n], available[n]) for n in names}, taken, further)
         taken = limited([t.n_docs + (name in more) for name, t in zip(names, taken, strict=True)], unlimited)
     return _result(rule, gumbel_key, codes, tally, taken, _Budget(asked, quota, available))
 
 
 def _paid_by_remainders(
-    rule: CutRule, names: Sequence[str], quota: Mapping[str, int], taken: Sequence[Taken], further: Sequence[Taken]
+    names: Sequence[str], fillable: Mapping[str, int], taken: Sequence[Taken], further: Sequence[Taken]
 ) -> set[str]:
-    """Return the groups that get one more document; `further` is `taken` with it."""
-    assert rule.budget is not None
-    left = _asked_total(rule.budget, rule.shares) - sum(t.weight for t in taken)
+    """Return the groups that get one more document; `further` is `taken` with it.
+
+    `fillable` are the quotas as far as there are documents: what a group lacks is no remainder, but missing.
+    """
+    left = sum(fillable.values()) - sum(t.weight for t in taken)
     both = [(name, t, f) for name, t, f in zip(names, taken, further, strict=True) if f.n_docs > t.n_docs]
-    missing = {name: quota[name] - t.weight for name, t, _ in both}
+    missing = {name: fillable[name] - t.weight for name, t, _ in both}
     return one_more(left, missing, {name: f.weight - t.weight for name, t, f in both})
 
 

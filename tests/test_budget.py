@@ -59,17 +59,18 @@ def expected(docs, rule):
         shares = {name: Fraction(str(rule.shares.get(name, 0))) for name in names}
         asked = int(rule.budget * sum(shares.values()))
     quota = apportion(asked, shares)
+    best = reference(docs, rule, n_limit, dict.fromkeys(names, math.inf))
+    available = {name: sum(doc["weight"] for doc in eligible[name] if doc["doc_id"] in best) for name in names}
     if rule.redistribute:
-        best = reference(docs, rule, n_limit, dict.fromkeys(names, math.inf))
-        available = {name: sum(doc["weight"] for doc in eligible[name] if doc["doc_id"] in best) for name in names}
         quota = redistribute(quota, available, shares)
     if rule.shares is not None or rule.budget == 0:
         n_limit = {name: limit if rule.budget and shares[name] else 0 for name, limit in n_limit.items()}
     first = reference(docs, rule, n_limit, quota)
-    return with_remainders(docs, rule, n_limit, quota, asked, first) if rule.remainders else first
+    quota = {name: min(quota[name], available[name]) for name in names}
+    return with_remainders(docs, rule, n_limit, quota, first) if rule.remainders else first
 
 
-def with_remainders(docs, rule, n_limit, quota, asked, first):
+def with_remainders(docs, rule, n_limit, quota, first):
     """Add to the chosen the documents that the groups' remainders pay for together."""
     weight = {doc["doc_id"]: doc["weight"] for doc in docs}
     group = {doc["doc_id"]: group_of(doc, rule) for doc in docs}
@@ -80,7 +81,7 @@ def with_remainders(docs, rule, n_limit, quota, asked, first):
         more = reference(docs, rule, one_more, dict.fromkeys(n_limit, math.inf)) - first
         following |= dict.fromkeys([name] if more else [], next(iter(more), None))
     missing = {name: quota[name] - sum(weight[i] for i in mine[name]) for name in following}
-    left = asked - sum(weight[i] for i in first)
+    left = sum(quota.values()) - sum(weight[i] for i in first)
     for name in sorted(following, key=lambda n: (-Fraction(missing[n], max(1, weight[following[n]])), n)):
         if weight[following[name]] > left:
             break
@@ -178,7 +179,7 @@ def check_numbers(cut, docs, wanted):
     assert cut.weight_kept == sum(doc["weight"] for doc in docs if doc["doc_id"] in wanted)
     if cut.rule.budget is not None:
         assert cut.weight_kept + cut.shortfall <= cut.rule.budget
-        assert all(group.achieved <= group.quota for group in cut.groups)
+        assert cut.rule.remainders or all(group.achieved <= group.quota for group in cut.groups)
     for group in cut.groups:
         ours = [doc for doc in docs if group_of(doc, cut.rule) == group.name]
         assert (group.n_seen, group.n_eligible) == (len(ours), sum(doc["eligible"] for doc in ours))
@@ -221,6 +222,13 @@ def test_a_groups_shortfall_stays_unless_it_is_redistributed():
     cut, _ = cut_of(docs, rule)
     assert [(group.asked, group.quota, group.achieved) for group in cut.groups] == [(30, 10, 10), (30, 50, 50)]
     assert (cut.groups[0].shortfall, cut.shortfall) == (20, 0)
+
+
+def test_what_a_group_lacks_is_no_remainder():
+    docs = [document(f"{g}{i}", group=g) for g, n in [("a", 2), ("b", 50), ("c", 50)] for i in range(n)]
+    rule = CutRule(budget=30, per=True, shares={"a": 0.33, "b": 0.33, "c": 0.34}, remainders=True)
+    cut, _ = cut_of(docs, rule)
+    assert [group.n_kept for group in cut.groups] == [2, 10, 10] and cut.shortfall == 8
 
 
 def test_a_group_asks_for_its_part_of_all_eligible_documents():
