@@ -45,7 +45,7 @@ def picture_clusters(work: Work, step: str, scored: Scored, manifest: dict[str, 
     name = manifest["selection"]
     folder = work.lake.clusters(name)
     if not (folder / "clusters.json").exists():
-        for column in scored.reader.columns:
+        for column in scored.reader.columns:  # what expressions read is in the scores
             measure(work, scored.reader.survivors, column)
         work.stage(f"clusters {step}", partial(_publish_table, work, step, scored, clustered, name, folder))
     else:
@@ -133,7 +133,7 @@ class _Sample:
 
     def __init__(self, work: Work, step: str, scored: Scored, clustered: Clustered, stage: Stage) -> None:
         column = vector_column(clustered.feature)
-        reader = replace(scored.reader, reads=("doc_id",), expressions=())
+        reader = replace(scored.reader, reads=("doc_id",), expressions=(), asked=())
         found = read_sample(work, f"sample {step}", reader, SAMPLED, work.draw(step)("map"), stage)
         self._ids, x, keys = pa.array([], pa.string()), np.empty((0, 0), np.float32), np.empty(0, np.uint64)
         if found is not None:

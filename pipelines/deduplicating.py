@@ -62,7 +62,7 @@ def _deduplicated(
         work.stage(f"dedup {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
         return found
     reader = inputs.pool(work.lake, survivors, "doc_id")
-    for column in reader.columns:
+    for column in reader.measured:
         measure(work, survivors, column)
 
     def score(shard: Shard, batch: pa.RecordBatch) -> pa.Table:

@@ -60,7 +60,7 @@ def _fit(
         for column in inputs.columns:
             measure(work, found, column)
         samples.append(Target(name, weight, inputs.target(work.lake, found).batches))
-    for column in pool.columns if selector.summary_type or selector.sample_size else ():
+    for column in pool.measured if selector.summary_type or selector.sample_size else ():
         measure(work, survivors, column)
     summary = None
     if selector.summary_type:

@@ -123,6 +123,13 @@ class Reader:
     reads: tuple[str, ...]
     columns: tuple[Column, ...] = ()
     expressions: tuple[Expression, ...] = ()
+    asked: tuple[Column, ...] = ()
+    """What expressions read, and only they see: its alias may be the name of a feature in `columns`."""
+
+    @property
+    def measured(self) -> tuple[Column, ...]:
+        """All features that are read."""
+        return (*self.columns, *self.asked)
 
     def items(self, shards: Sequence[Shard] | None = None) -> list[tuple[Shard, int]]:
         """Return the units of work: row groups, in row order."""
@@ -134,22 +141,20 @@ class Reader:
         shard, group = item
         start, n = shard.row_groups[group]
         inside = np.flatnonzero(self.survivors.mask(shard)[start : start + n])
-        fresh = [c for c in self.columns if not c.feature.stored]
+        fresh = [c for c in self.measured if not c.feature.stored]
         names = dict.fromkeys([KEY, *self.reads, *(r for c in fresh for r in c.feature.reads)])
         batch = shard.read_group(group, list(names)).take(pa.array(inside))
         arrays = {ROW: pa.array(inside + start, pa.int64())}
         arrays |= {name: batch.column(name) for name in (KEY, *self.reads)}
+        asked = dict(arrays)
         for column in self.columns:
             arrays |= self._values(column, shard, inside + start, batch)
-        return self._with_expressions(pa.RecordBatch.from_pydict(arrays))
-
-    def _with_expressions(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.expressions:
-            return batch
-        with connect() as connection:
-            for name, values in numbers(self.expressions, batch, connection).items():
-                batch = batch.append_column(name, values)
-        return batch
+        if self.expressions:
+            for column in self.asked:
+                asked |= self._values(column, shard, inside + start, batch)
+            with connect() as connection:
+                arrays |= numbers(self.expressions, pa.RecordBatch.from_pydict(asked), connection)
+        return pa.RecordBatch.from_pydict(arrays)
 
     def _values(self, column: Column, shard: Shard, rows: Rows, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         names = column.feature.columns.names

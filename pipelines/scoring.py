@@ -64,7 +64,7 @@ def score_fitted(
     reader = inputs.pool(work.lake, survivors, *more)
     scored = Scored(key, recipe, inputs.selector, state, reader, work.lake.scores(key))
     todo = [s for s in survivors.shards if not (scored.folder / f"{s.digest}.parquet").exists()]
-    for column in reader.columns if todo else ():
+    for column in reader.measured if todo else ():
         measure(work, survivors, column)
     work.stage(f"score {step}", partial(_score, work, step, scored, todo))
     return scored

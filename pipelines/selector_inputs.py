@@ -26,7 +26,7 @@ class SelectorInputs:
         """Return what reads the pool; `more` are further columns of the shard."""
         read = (name for e in self.expressions for name in e.document_columns)
         reads = tuple(dict.fromkeys([*more, *self.selector.reads, *read]))
-        return Reader(lake, survivors, reads, (*self.columns, *self.asked), self.expressions)
+        return Reader(lake, survivors, reads, self.columns, self.expressions, self.asked)
 
     def target(self, lake: Lake, survivors: Survivors) -> Reader:
         """Return what reads a target: expressions are over the pool alone."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tamis
+import yaml
 from letters import Letters
 from small_flow import chosen, documents, make_case, stages, write_jsonl
 from tamis.pipelines.plugins import make_selector
@@ -125,11 +126,27 @@ def test_another_budget_only_cuts_again(tmp_path):
     assert done["fit step"] == (0, 1) and done["score step"][0] == 0 and done["cut step"] == (1, 0)
 
 
-def test_another_quality_does_not_cluster_by_other_vectors(tmp_path):
+def test_another_quality_chooses_others(tmp_path):
     config = clustered_case(tmp_path, STEPS["kmq"])
     first = chosen(tamis.run(config, "small"))
     overrides = ["flows.small.steps.step.with.quality=1 / stats.n_words"]
     assert chosen(tamis.run(config, "small", overrides=overrides)) != first
+
+
+def test_what_the_quality_reads_may_have_any_name(tmp_path):
+    found = []
+    for name in ("other", "external"):  # the second is also what the feature of the vectors calls itself
+        step = STEPS["kmq"] | {"with": CLUSTERS | {"sampler": "kmq", "quality": f"{name}.q"}}
+        features = MINE | {name: {"use": "external", "files": ["other.parquet"]}}
+        (tmp_path / name).mkdir()
+        config = clustered_case(tmp_path / name, step)
+        settings = yaml.safe_load(config.read_text()) | {"features": features}
+        config.write_text(yaml.safe_dump(settings, sort_keys=False))
+        ids, rows = vectors_of(documents(300), seed=4)
+        table = pa.table({"id": ids, "q": np.arange(300.0), "vector": rows.tolist()})
+        pq.write_table(table, tmp_path / name / "other.parquet")
+        found.append(chosen(tamis.run(config, "small")))
+    assert found[0] == found[1]
 
 
 HOSTILE = {
