@@ -164,8 +164,9 @@ def _count(
 
 def place(batch: pa.RecordBatch | pa.Table, feature: Feature, state: ClusterState) -> Place:
     """Return where the documents of a batch are."""
-    x, valid = unit_rows(batch.column(vector_column(feature)))
-    if not len(state.centroids):
+    found = len(state.centroids)
+    x, valid = unit_rows(batch.column(vector_column(feature)), state.centroids.shape[1] if found else None)
+    if not found:
         return Place(x, valid, np.zeros(len(x), np.int64), np.zeros(len(x)))
     cluster, value = nearest(x, state.centroids, spherical=state.spherical)
     distance = np.maximum(0.0, 1 - value) if state.spherical else value

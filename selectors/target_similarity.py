@@ -7,7 +7,7 @@ four targets, 0.83 of the tokens were of the target's domain with all-MiniLM's v
 (`tests/benchmarks/selector_shares.py`; `neighbours` was chosen there).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,25 +88,34 @@ class TargetSimilarity(Selector):
 
     def fit(self, summary: Any, targets: Sequence[Target], draw: Draw) -> TargetVectors:
         """Return the vectors of targets and pool. Raises SelectionError where a target has none."""
-        found = [self._of(t.name, list(t.batches()), draw) for t in targets]
-        names = tuple(t.name for t in targets)
-        for name, x in zip(names, found, strict=True):
+        found: list[Float32s] = []
+        for target in targets:
+            x = self._of(target.name, target.batches(), draw, found[0].shape[1] if found else None)
             if not len(x):
-                raise SelectionError(f"target_similarity: no document of the target {name!r} has a vector")
+                raise SelectionError(f"target_similarity: no document of the target {target.name!r} has a vector")
+            found.append(x)
+        names, d = tuple(t.name for t in targets), found[0].shape[1]
         shares = proportions(self.name, [t.weight for t in targets], [len(x) for x in found])
         if self.targets == "joint":
             names, shares, found = ("all",), (1.0,), [np.concatenate(found)]
-        pool, keys = np.empty((0, found[0].shape[1]), np.float32), np.empty(0, np.uint64)
+        pool, keys = np.empty((0, d), np.float32), np.empty(0, np.uint64)
         if summary is not None:
-            pool, keys = self._of("", [summary], draw), np.sort(summary.column("doc_key").to_numpy())
+            pool, keys = self._of("", [summary], draw, d), np.sort(summary.column("doc_key").to_numpy())
         ends = tuple(np.cumsum([len(x) for x in found]).tolist())
         return TargetVectors(names, shares, np.concatenate([*found, pool]), ends, keys)
 
-    def _of(self, name: str, batches: list[pa.RecordBatch], draw: Draw) -> Float32s:
-        """Return the vectors of some documents in an order by their keys, or their centroids."""
-        found = [(*unit_rows(b.column(vector_column(self.vectors))), b.column("doc_key").to_numpy()) for b in batches]
-        x = np.concatenate([x[valid] for x, valid, _ in found])
-        key = np.concatenate([keys[valid] for _, valid, keys in found])
+    def _of(self, name: str, batches: Iterable[pa.RecordBatch], draw: Draw, d: int | None) -> Float32s:
+        """Return the vectors of some documents in an order by their keys, or their centroids; none where none has."""
+        pieces, key = [], np.empty(0, np.uint64)
+        for batch in batches:
+            x, valid = unit_rows(batch.column(vector_column(self.vectors)), d)
+            if valid.any():
+                pieces.append(x[valid])
+                key = np.concatenate([key, batch.column("doc_key").to_numpy()[valid]])
+                d = x.shape[1]
+        if not pieces:
+            return np.empty((0, d or 0), np.float32)
+        x = np.concatenate(pieces)
         order = np.lexsort((key, uniform(key, draw(f"order/{name}"))))
         if self.centroids is None:
             return x[order]
@@ -119,7 +128,7 @@ class TargetSimilarity(Selector):
 
     def score(self, batch: pa.RecordBatch, state: TargetVectors) -> pa.Table:
         """Return one score a target."""
-        x, valid = unit_rows(batch.column(vector_column(self.vectors)))
+        x, valid = unit_rows(batch.column(vector_column(self.vectors)), state.vectors.shape[1])
         columns = {}
         for name, start, end in zip(score_columns(state.names), (0, *state.ends[:-1]), state.ends, strict=True):
             n = min(self.neighbours, end - start)

@@ -18,15 +18,21 @@ from .nearest_kernels import Float32s, Float64s
 Bools = npt.NDArray[np.bool_]
 
 
-def unit_rows(column: pa.Array) -> tuple[Float32s, Bools]:
+def unit_rows(column: pa.Array, dimensions: int | None = None) -> tuple[Float32s, Bools]:
     """Return the vectors of a column of lists, each of length 1 (n, d), and which of them are valid (n,).
 
     A null, or one with a null, NaN or infinite number, is not valid and all zeros. A vector of zeros is valid.
-    Without any vector in a column of lists of no fixed size, d is 0. Raises SelectionError where the column is not of
-    lists of numbers, or the lists have different lengths.
+    `dimensions` is the d that these vectors will be compared with. Without any vector in a column of lists of no fixed
+    size, d is that, or 0. Raises SelectionError where the column is not of lists of numbers, or of another length.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    d = _dimensions(column.type, chunks)
+    found = _dimensions(column.type, chunks)
+    if None not in (found, dimensions) and found != dimensions:
+        raise SelectionError(
+            f"a column of vectors has lists of {found} numbers, and is compared with vectors of {dimensions}; "
+            "were they made by different models?"
+        )
+    d = found if found is not None else dimensions or 0
     rows, valid = np.zeros((len(column), d), np.float32), np.zeros(len(column), np.bool_)
     start = 0
     for chunk in chunks:
@@ -36,8 +42,8 @@ def unit_rows(column: pa.Array) -> tuple[Float32s, Bools]:
     return rows, valid
 
 
-def _dimensions(kind: pa.DataType, chunks: list[pa.Array]) -> int:
-    """Return the length of all lists."""
+def _dimensions(kind: pa.DataType, chunks: list[pa.Array]) -> int | None:
+    """Return the length of all lists; None where there is none that would have one."""
     lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         raise SelectionError(f"a column of vectors is of type {kind}, expected lists of numbers, such as list<float>")
@@ -49,7 +55,7 @@ def _dimensions(kind: pa.DataType, chunks: list[pa.Array]) -> int:
             f"a column of vectors has lists of {found[0]} and of {found[-1]} numbers, expected one length; "
             "were they made by different models?"
         )
-    return int(found[0]) if len(found) else 0
+    return int(found[0]) if len(found) else None
 
 
 def _lengths(chunk: pa.Array) -> npt.NDArray[np.int64]:

@@ -187,6 +187,27 @@ def test_a_document_without_a_vector_is_not_chosen_and_says_why(tmp_path, name):
     assert [row for row in found if row[1] == "no vector"] == [(ids[5], "no vector"), (ids[7], "no vector")]
 
 
+@pytest.mark.parametrize("name", ["random", "density", "near", "semdedup"])
+def test_row_groups_without_any_vector(tmp_path, name):
+    config = clustered_case(tmp_path, STEPS[name])
+    ids, rows = vectors_of([*documents(300), *({"id": f"t{i}", "text": ""} for i in range(20))])
+    some = [i for i in range(len(ids)) if i % 3 == 0 or i >= 300]  # one file of three, and the target
+    vectors = pa.table({"id": [ids[i] for i in some], "vector": rows[some].tolist()})
+    pq.write_table(vectors, tmp_path / "vectors.parquet")
+    kept = set(chosen(tamis.run(config, "small", overrides=[] if name == "semdedup" else [WHOLE])))
+    without = set(ids[:300]) - {ids[i] for i in some}
+    assert without <= kept if name == "semdedup" else kept == set(ids[:300]) - without
+
+
+def test_vectors_of_another_length_are_refused(tmp_path):
+    config = clustered_case(tmp_path, STEPS["near"])
+    ids, rows = vectors_of([*documents(300), *({"id": f"t{i}", "text": ""} for i in range(20))])
+    lists = [row[:4] if doc_id.startswith("t") else row for doc_id, row in zip(ids, rows.tolist(), strict=True)]
+    pq.write_table(pa.table({"id": ids, "vector": lists}), tmp_path / "vectors.parquet")
+    with pytest.raises(SelectionError, match="lists of 5 numbers, and is compared with vectors of 4"):
+        tamis.run(config, "small")
+
+
 def test_a_document_without_a_vector_is_no_copy(tmp_path):
     config = clustered_case(tmp_path, STEPS["semdedup"])
     ids, rows = vectors_of(documents(300))

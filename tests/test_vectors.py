@@ -66,8 +66,14 @@ def test_columns_without_numbers(empty, shape):
         (pa.array([[1.0], None, [1.0, 2.0]]), "lists of 1 and of 2 numbers"),
         (pa.array([1.0]), "of type double, expected lists of numbers"),
         (pa.array([["a"]]), "expected lists of numbers"),
+        (pa.array([None, [1.0, 2.0]]), "lists of 2 numbers, and is compared with vectors of 3"),
     ],
 )
 def test_other_columns_are_refused(bad, said):
     with pytest.raises(SelectionError, match=said):
-        unit_rows(bad)
+        unit_rows(bad, 3)
+
+
+def test_a_column_without_vectors_is_as_wide_as_what_it_is_compared_with():
+    rows, valid = unit_rows(pa.array([None, None], pa.list_(pa.float32())), 3)
+    assert rows.shape == (2, 3) and not valid.any()
