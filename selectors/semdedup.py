@@ -82,14 +82,15 @@ class SemDeDup(Selector):
         return find_clusters(self.clusters, self.vectors, summary, draw)
 
     def score(self, batch: pa.RecordBatch, state: ClusterState) -> pa.Table:
-        """Return the cluster as `group`, the `distance` to its centroid, and `turn`: the smallest comes first."""
+        """Return `group`, the cluster (without a vector: the key), `distance`, and `turn`: the smallest comes first."""
         found = place(batch, self.vectors, state)
-        turn = found.distance
+        turn, keys = found.distance, batch.column("doc_key").to_numpy()
         if self.first == "random":
-            turn = uniform(batch.column("doc_key").to_numpy(), state.key)
+            turn = uniform(keys, state.key)
+        cluster = found.cluster.astype(np.uint64)
         return pa.table(
             {
-                "group": found.cluster.astype(np.uint64),
+                "group": np.where(found.valid, cluster, keys),  # without vectors they meet nobody: not in one memory
                 "turn": -turn if self.first == "hard" else turn,
                 "distance": found.distances,
             }

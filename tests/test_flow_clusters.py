@@ -13,6 +13,7 @@ from letters import Letters
 from small_flow import chosen, documents, make_case, stages, write_jsonl
 from tamis.pipelines.plugins import make_selector
 from tamis.selectors.clustering import Clustering
+from tamis.selectors.semdedup import SemDeDup
 from tamis.storage.errors import ConfigError, SelectionError
 
 MINE = {"mine": {"use": "external", "files": ["vectors.parquet"], "join": "id", "values": ["vector"]}}
@@ -256,3 +257,12 @@ def test_a_group_of_parameters_given_in_part_keeps_its_other_defaults():
     for name, spherical in [("kmeans", False), ("density_pruning", True)]:
         selector = make_selector("select", name, {"vectors": "mine", "clusters": {"count": 7}}, features)
         assert selector.clusters == Clustering(count=7, spherical=spherical)
+
+
+def test_documents_without_vectors_are_not_brought_together():
+    batch = pa.RecordBatch.from_pydict(
+        {"doc_key": pa.array([3, 2**63, 5], pa.uint64()), "letters.vector": pa.array([[1.0], None, None])}
+    )
+    selector = SemDeDup(vectors=Letters(), clusters=Clustering(count=1, spherical=True))
+    state = selector.fit(batch.slice(0, 1), [], lambda purpose: 7)
+    assert selector.score(batch, state).column("group").to_pylist() == [0, 2**63, 5]
