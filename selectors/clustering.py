@@ -42,12 +42,11 @@ class Clustering:
     def __post_init__(self) -> None:
         if isinstance(self.count, list):
             object.__setattr__(self, "count", tuple(self.count))
-        wrong = [
-            (n, v) for n, v in (("sample", self.sample), ("tries", self.tries), ("count", min(self.counts))) if v < 1
-        ]
-        if self.iterations < 0 or wrong:
-            name, value = wrong[0] if wrong else ("iterations", self.iterations)
-            raise ConfigError(f"clusters: {name} is {value}, expected 1 or more")
+        least = {"sample": 1, "tries": 1, "count": 1, "iterations": 0}
+        for name, at_least in least.items():
+            value = min(self.counts, default=0) if name == "count" else getattr(self, name)
+            if value < at_least:
+                raise ConfigError(f"clusters: {name} is {value}, expected {at_least} or more")
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -239,6 +239,8 @@ def test_a_target_without_vectors_is_refused(tmp_path):
     ({"with": {"vectors": "stats"}}, "has no columns of vectors"),
     ({"with": CLUSTERS | {"clusters": {"cuont": 3}}}, "unknown parameter 'cuont'; did you mean 'count'"),
     ({"with": CLUSTERS | {"clusters": {"count": 0}}}, "count is 0, expected 1 or more"),
+    ({"with": CLUSTERS | {"clusters": {"count": []}}}, "count is 0, expected 1 or more"),
+    ({"with": CLUSTERS | {"clusters": {"iterations": -1}}}, "iterations is -1, expected 0 or more"),
     ({"with": CLUSTERS | {"sampler": "kmq"}}, "quality belongs to `sampler: kmq`, which needs it"),
     ({"with": CLUSTERS | {"sampler": "kmq", "quality": "stats.n_wrods"}}, "unknown column 'stats.n_wrods'"),
     ({"with": CLUSTERS | {"sampler": "kmq", "quality": "source"}}, "gives VARCHAR, expected a number"),
