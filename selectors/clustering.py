@@ -156,8 +156,9 @@ def _count(
     if len(clustering.counts) == 1:
         return clustering.counts[0], {}
     count, silhouettes = choose_n_clusters(
-        x, keys, clustering.counts, spherical=clustering.spherical, key=draw("silhouette")
-    )
+        x, keys, clustering.counts, spherical=clustering.spherical, n_init=clustering.tries,
+        max_iter=clustering.iterations, key=draw("silhouette"),
+    )  # fmt: skip
     return count, {str(k): value for k, value in silhouettes.items()}
 
 

@@ -33,6 +33,7 @@ from .clustering import (
     vector_column,
 )
 from .keyed import gumbel
+from .kmeans_kernels import logarithms
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,9 @@ class KMeans(Selector):
         q: npt.NDArray[np.float64] = pc.fill_null(quality, math.nan).to_numpy(zero_copy_only=False)
         if self.mode == "official":
             return q
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(q)
+        weights = np.empty_like(q)
+        logarithms(q, weights)
+        return weights
 
     def select(self, parts: Callable[[str], Parts], state: ClusterState, rule: CutRule, draw: Draw) -> Choice:
         """Cut every cluster by its share of the budget."""

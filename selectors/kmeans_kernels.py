@@ -51,6 +51,13 @@ def add_up(values: Float64s) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def logarithms(values: Float64s, out: Float64s) -> None:
+    """Write the logarithms, libm's: NumPy's last bits follow the processor. 0 has -inf, what is below has NaN."""
+    for i in range(len(out)):
+        out[i] = math.log(values[i]) if values[i] > 0.0 else -np.inf if values[i] == 0.0 else np.nan
+
+
+@njit(nogil=True, cache=True)
 def log_weights(weights: Float64s, gumbels: Float64s, out: Float64s) -> None:
     """Write log(weight) + Gumbel number; -inf for weight 0."""
     for i in range(len(out)):

@@ -1,15 +1,20 @@
 """k-means: Lloyd's iterations as anyone would write them, the same bits always, and no trouble with little data."""
 
+import math
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from letters import Letters, vectors
 from tamis.selectors import kmeans_fit
 from tamis.selectors import nearest as nearest_module
+from tamis.selectors.clustering import Clustering, find_clusters
 from tamis.selectors.keyed import mix64
 from tamis.selectors.kmeans_choice import choose_n_clusters
 from tamis.selectors.kmeans_fit import Clusters, fit_clusters
-from tamis.selectors.kmeans_kernels import silhouettes
+from tamis.selectors.kmeans_kernels import logarithms, silhouettes
 from tamis.selectors.kmeans_seeds import seed_rows
 from tamis.storage.errors import SelectionError
 from tamis.storage.lake import Lake
@@ -193,6 +198,25 @@ def test_silhouettes_are_those_of_scikit_learn(spherical):
     silhouettes(np.ascontiguousarray(x.T), cluster, np.bincount(cluster), spherical, found)
     metric = "cosine" if spherical else "euclidean"
     np.testing.assert_allclose(found, metrics.silhouette_samples(x.astype(float), cluster, metric=metric), atol=1e-6)
+
+
+def test_numbers_of_clusters_are_compared_as_they_will_be_fitted():
+    x, keys = blobs(300, 8, 6, 0.9, seed=3), doc_keys(300)
+    sample = pa.RecordBatch.from_pydict({"doc_key": keys, "letters.vector": vectors(x)})
+
+    def silhouettes_of(**how):
+        return find_clusters(Clustering(count=(3, 6), **how), Letters(), sample, lambda purpose: KEY).silhouettes
+
+    assert silhouettes_of(iterations=0) != silhouettes_of() != silhouettes_of(iterations=0, tries=5)
+
+
+def test_logarithms_are_libms():
+    values = np.random.default_rng(0).random(100_000) * 100
+    found = np.empty_like(values)
+    logarithms(values, found)
+    assert found.tolist() == [math.log(v) for v in values.tolist()]
+    logarithms(np.array([0.0, -0.0, -1.0, np.nan, np.inf]), found := np.empty(5))
+    assert str(found.tolist()) == "[-inf, -inf, nan, nan, inf]"
 
 
 def test_equal_silhouettes_go_to_the_fewest_clusters():
