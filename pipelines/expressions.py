@@ -245,10 +245,18 @@ def register(connection: Any, batch: pa.RecordBatch, expressions: Sequence[Expre
 
 
 def _for_duckdb(table: pa.Table) -> pa.Table:
-    """Return a table with vectors of float32: DuckDB does not read float16 from Arrow."""
-    vectors = (f.type for f in table.schema)
-    kinds = (pa.list_(pa.float32(), k.list_size) if pa.types.is_fixed_size_list(k) else k for k in vectors)
-    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
+    """Return a table with float32 for float16, which DuckDB does not read from Arrow."""
+    return table.cast(pa.schema([(f.name, _widened(f.type)) for f in table.schema]))
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_widened(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_widened(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_widened(kind.value_type))
+    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def meta_values(meta: pa.Array, path: str) -> pa.Array:

@@ -3,6 +3,7 @@
 import json
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -99,6 +100,18 @@ def test_a_rule_over_columns(expression, rows, expected):
 )  # fmt: skip
 def test_a_rule_over_meta(expression, metas_given, expected):
     assert passing(expression, metas(*metas_given)) == expected
+
+
+@pytest.mark.parametrize("lists", [pa.list_, pa.large_list, lambda number: pa.list_(number, 2)])
+@pytest.mark.parametrize(("number", "near"), [(pa.float16(), 0.0999755859375), (pa.float64(), 0.1)])
+def test_a_rule_over_vectors_sees_their_numbers(number, lists, near):
+    made = np.float16 if number == pa.float16() else float
+    vectors = pa.array([[made(0.1), made(2)], None], lists(number))
+    batch = pa.RecordBatch.from_pydict({"row": pa.array([0, 1], pa.int64()), "mine.vector": vectors})
+    features = {"mine": pa.schema([("vector", vectors.type)])}
+    with connect() as connection:
+        rules = compile_rules({"rule": f"mine.vector[1]::double = {near}"}, features)
+        assert first_failing(rules, batch, connection).to_pylist() == [None, "rule"]
 
 
 def test_meta_is_compared_with_a_column_as_that_column_is():
