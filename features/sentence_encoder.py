@@ -124,7 +124,7 @@ def load_encoder(folder: Path, device: str, precision: str, max_tokens: int | No
     length = max_tokens or limit
     on_cpu = device == "cpu"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    model = _with_linears(model, dtype) if on_cpu else model.to(device=device, dtype=dtype)
+    model = _with_linears(model, dtype) if on_cpu else _moved(model, device, dtype)
     return SentenceEncoder(
         forward=model.forward,
         tokenizer=_windows_of(backend, length),
@@ -169,6 +169,15 @@ def _prompt(model: Any, folder: Path) -> str:
     if prompt and any(getattr(module, "include_prompt", True) is False for module in model):
         raise ConfigError(f'embeddings: "{folder}" leaves its prompt out of the mean, which tamis cannot; use another')
     return str(prompt)
+
+
+def _moved(model: Any, device: str, dtype: Any) -> Any:
+    """Return the model on a device. Raises ConfigError where torch has no such device."""
+    try:
+        return model.to(device=device, dtype=dtype)
+    except (AssertionError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(f"embeddings: the device {device!r} cannot be used ({reason}); try device: auto") from error
 
 
 def _with_linears(model: Any, dtype: Any) -> Any:

@@ -256,6 +256,11 @@ def test_a_folder_without_a_model_is_said(tmp_path):
         Embeddings(str(tmp_path), device="cpu").load()
 
 
+def test_a_device_that_is_not_there_is_said(folder):
+    with pytest.raises(ConfigError, match="the device 'cuda:99' cannot be used"):
+        Embeddings(str(folder), device="cuda:99").load()
+
+
 def test_more_tokens_than_the_model_reads_are_refused(folder):
     with pytest.raises(ConfigError, match="max_tokens is 49, but the model reads at most 48"):
         Embeddings(str(folder), max_tokens=49, device="cpu").load()
