@@ -44,12 +44,11 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     """Apply a deduplication; return the manifest of the selection."""
     inputs = deduper(step, work.features)
     fitted = fit_step(work, step.name, inputs, survivors, {})
-    name, fit_recipe, state = fitted
-    recipe = {"corpus": survivors.corpus, "fitted": name, "tokens": tokens_column(work).key, **fit_recipe}
+    recipe = {"corpus": survivors.corpus, "fitted": fitted.key, "tokens": tokens_column(work).key, **fitted.recipe}
     scored = None
-    if inputs.selector.clustering(state):  # costly to find, and wanted again for the picture
+    if inputs.selector.clustering(fitted.state):  # costly to find, and wanted again for the picture
         scored = score_fitted(work, step.name, inputs, survivors, fitted, "doc_id")
-    manifest = _deduplicated(work, step, inputs, survivors, recipe, state, scored)
+    manifest = _deduplicated(work, step, inputs, survivors, recipe, fitted.state, scored)
     return picture_clusters(work, step.name, scored, manifest) if scored else manifest
 
 

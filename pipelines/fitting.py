@@ -5,6 +5,7 @@ because the pool that it compares with has changed.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,28 +23,39 @@ from .selector_inputs import SelectorInputs
 from .work import Work
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted selector, and what names its choice and its scores."""
+
+    key: str
+    recipe: Mapping[str, Any]
+    """What the choice is made by, beside the budget."""
+    scores: str
+    state: Any
+
+
 def fit_step(
     work: Work,
     step: str,
     inputs: SelectorInputs,
     survivors: Survivors,
     targets: Mapping[str, tuple[float | None, Survivors]],
-) -> tuple[str, dict[str, Any], Any]:
-    """Return key, recipe and state of a fitted selector; the lake has the state afterwards."""
-    recipe = {
-        **inputs.recipe(),
+) -> Fitted:
+    """Return a fitted selector; the lake has its state afterwards."""
+    data = {
         "survivors": survivors.digest,
         "targets": [[name, weight, found.digest] for name, (weight, found) in targets.items()],  # their order matters
         "seed": work.config.seed,
         "step": step,
     }
-    key = fingerprint(recipe)
-    path = work.lake.state(key) / "state.safetensors"
+    path = work.lake.state(fingerprint(inputs.fit_recipe() | data)) / "state.safetensors"
     if not path.exists():
         _fit(work, step, inputs, survivors, targets, path)
     else:
         work.stage(f"fit {step}", lambda stage: stage.reuse(1))
-    return key, recipe, load_state(path, inputs.selector.state_type)
+    recipe = inputs.recipe() | data
+    scores = fingerprint(inputs.score_recipe() | data)
+    return Fitted(fingerprint(recipe), recipe, scores, load_state(path, inputs.selector.state_type))
 
 
 def _fit(

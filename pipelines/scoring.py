@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..selectors.base import Selector
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
-from .fitting import fit_step
+from .fitting import Fitted, fit_step
 from .measuring import Reader, documents_in, measure
 from .runs import Stage
 from .selector_inputs import SelectorInputs
@@ -56,13 +56,11 @@ def score_step(
 
 
 def score_fitted(
-    work: Work, step: str, inputs: SelectorInputs, survivors: Survivors, fitted: tuple[str, dict[str, Any], Any],
-    *more: str,
-) -> Scored:  # fmt: skip
+    work: Work, step: str, inputs: SelectorInputs, survivors: Survivors, fitted: Fitted, *more: str
+) -> Scored:
     """Bring the scores of what `fit_step` returned into the lake; `more` are columns of the shard for later readers."""
-    key, recipe, state = fitted
     reader = inputs.pool(work.lake, survivors, *more)
-    scored = Scored(key, recipe, inputs.selector, state, reader, work.lake.scores(key))
+    scored = Scored(fitted.key, fitted.recipe, inputs.selector, fitted.state, reader, work.lake.scores(fitted.scores))
     todo = [s for s in survivors.shards if not (scored.folder / f"{s.digest}.parquet").exists()]
     for column in reader.measured if todo else ():
         measure(work, survivors, column)

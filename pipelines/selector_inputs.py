@@ -33,12 +33,26 @@ class SelectorInputs:
         return Reader(lake, survivors, self.selector.reads, self.columns)
 
     def recipe(self) -> dict[str, Any]:
-        """Return what the selector's numbers are made by, beside the documents."""
+        """Return what the selector's choice is made by, beside the documents and the budget."""
         recipe = selector_recipe(self.selector)
         if self.expressions:
             recipe["expressions"] = {e.name: e.sql for e in self.expressions}
             recipe["expression_features"] = {c.alias: c.key for c in self.asked}
         return recipe
+
+    def fit_recipe(self) -> dict[str, Any]:
+        """Return what its state is made by: other parameters may share it."""
+        names = self.selector.fit_parameters
+        return self.recipe() if names is None else _narrowed(selector_recipe(self.selector), names)
+
+    def score_recipe(self) -> dict[str, Any]:
+        """Return what its scores are made by."""
+        names = self.selector.score_parameters
+        return self.recipe() if names is None else _narrowed(self.recipe(), names)
+
+
+def _narrowed(recipe: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return recipe | {"parameters": {name: value for name, value in recipe["parameters"].items() if name in names}}
 
 
 def selector_inputs(selector: Selector, features: Mapping[str, Feature], place: str) -> SelectorInputs:

@@ -64,6 +64,10 @@ class Selector(ABC):
     """Frozen dataclass that `summarise` returns; None: nothing to learn from the pool."""
     summary_parameters: ClassVar[tuple[str, ...] | None] = None
     """Names of the parameters that `summarise` depends on, beside the features of `needs`; None: all."""
+    fit_parameters: ClassVar[tuple[str, ...] | None] = None
+    """Names of the parameters that `fit` depends on, beside the features of `needs`; None: all, and expressions."""
+    score_parameters: ClassVar[tuple[str, ...] | None] = None
+    """Names of the parameters that `score` depends on, those of `fit` among them; None: all."""
     state_type: ClassVar[type[Any]]
     """Frozen dataclass that `fit` returns: arrays, numbers, strings, mappings and tuples."""
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Batches, Choice, Draw, Selector, Target
+from .blas_threads import usable_threads
 from .budget import CutRule, Parts, make_cut
 from .clustering import (
     SPHERICAL,
@@ -31,6 +32,9 @@ from .clustering import (
 )
 from .exact_sums import ExactSums
 from .keyed import gumbel
+from .nearest import mean_of_nearest
+from .nearest_kernels import squared_lengths
+from .vectors import unit_rows
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -46,6 +50,8 @@ class DensityPruning(Selector):
     name = "density_pruning"
     version = 1
     per = "cluster"
+    fit_parameters = ("clusters",)
+    score_parameters = ("clusters", "first")
     state_type = ClusterState
 
     vectors: Feature
@@ -129,18 +135,16 @@ class DensityPruning(Selector):
 
     def _between(self, state: ClusterState) -> Float64s:
         """Return d_inter: the mean of 1 - cosine to the nearest other centroids."""
-        centroids = state.centroids.astype(np.float64)
-        if len(centroids) < 2:
-            return np.ones(max(1, len(centroids)))
-        lengths = np.linalg.norm(centroids, axis=1, keepdims=True)
-        centroids = centroids / np.where(lengths > 0, lengths, 1)
-        n = min(self.neighbours, len(centroids) - 1)
-        found = np.empty(len(centroids))
-        for i, row in enumerate(centroids):
-            distance = 1 - (centroids * row).sum(axis=1)
-            distance[i] = np.inf
-            found[i] = np.sort(distance)[:n].mean()
-        return found
+        x, _ = unit_rows(
+            pa.FixedSizeListArray.from_arrays(state.centroids.reshape(-1), max(1, state.centroids.shape[1]))
+        )
+        n = min(self.neighbours, len(x) - 1)
+        if n < 1:
+            return np.ones(max(1, len(x)))
+        itself = np.empty(len(x))
+        squared_lengths(x, itself)
+        cosine: Float64s = (mean_of_nearest(x, x, n + 1, threads=usable_threads()) * (n + 1) - itself) / n
+        return 1 - cosine
 
 
 def _bounded(wanted: Float64s, low: Int64s, high: Int64s, total: int) -> Float64s:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..features.base import Feature
-from ..storage.errors import ConfigError
+from ..storage.errors import ConfigError, SelectionError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
 from .clustering import (
@@ -47,6 +47,8 @@ class KMeans(Selector):
     name = "kmeans"
     version = 1
     per = "cluster"
+    fit_parameters = ("clusters",)
+    score_parameters = ("clusters", "sampler", "quality", "mode")
     state_type = ClusterState
 
     vectors: Feature
@@ -118,6 +120,11 @@ class KMeans(Selector):
         """Give every cluster the same; the official code rounds down, and what is left of the budget is lost."""
         assert rule.budget is not None
         budget = rule.budget // n * n if self.mode == "official" else rule.budget
+        if rule.budget and not budget:
+            raise SelectionError(
+                f"kmeans: with mode: official each of {n:,} clusters gets {rule.budget:,} // {n:,} = 0 of the budget; "
+                "give a larger budget, fewer clusters, or mode: paper"
+            )
         return replace(rule, budget=budget, shares={str(c): float(Fraction(1, n)) for c in range(n)})
 
     def clustering(self, state: ClusterState) -> Clustered:

@@ -40,6 +40,8 @@ class SemDeDup(Selector):
     name = "semdedup"
     version = 1
     groups = True
+    fit_parameters = ("clusters",)
+    score_parameters = ("clusters", "first")
     state_type = ClusterState
 
     vectors: Feature

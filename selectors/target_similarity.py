@@ -54,6 +54,7 @@ class TargetSimilarity(Selector):
     name = "target_similarity"
     version = 1
     needs_target = True
+    fit_parameters = ("score_by", "centroids", "pool_sample", "targets")
     state_type = TargetVectors
 
     vectors: Feature

@@ -121,6 +121,32 @@ def test_a_share_of_the_documents_stays(tmp_path):
     assert len(chosen(run)) == 120
 
 
+@pytest.mark.parametrize(("name", "change"), [
+    ("random", "shares=equal"), ("density", "temperature=0.7"), ("semdedup", "epsilon=0.05"), ("share", "keep=0.5"),
+])  # fmt: skip
+def test_what_only_the_choice_depends_on_places_nothing_again(tmp_path, name, change):
+    config = clustered_case(tmp_path, STEPS[name])
+    first = chosen(tamis.run(config, "small"))
+    run = tamis.run(config, "small", overrides=[f"flows.small.steps.step.with.{change}"])
+    done = stages(run)
+    assert done["fit step"] == (0, 1) and done["score step"][0] == 0 and "sample step" not in done
+    assert chosen(run) != first
+
+
+def test_another_sampler_does_not_look_for_the_clusters_again(tmp_path):
+    config = clustered_case(tmp_path, STEPS["random"])
+    first = chosen(tamis.run(config, "small"))
+    run = tamis.run(config, "small", overrides=["flows.small.steps.step.with.sampler=centroid"])
+    assert stages(run)["fit step"] == (0, 1) and stages(run)["score step"][0] > 0
+    assert chosen(run) != first
+
+
+def test_official_shares_that_are_less_than_one_are_refused(tmp_path):
+    step = {"select": "kmeans", "with": CLUSTERS | {"mode": "official"}, "cut": {"budget": {"documents": 7}}}
+    with pytest.raises(SelectionError, match="each of 8 clusters gets 7 // 8 = 0 of the budget"):
+        tamis.run(clustered_case(tmp_path, step), "small")
+
+
 def test_another_budget_only_cuts_again(tmp_path):
     config = clustered_case(tmp_path, STEPS["kmq"])
     tamis.run(config, "small")
