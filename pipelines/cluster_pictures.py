@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..selectors.clustering import Clustered, vector_column
+from ..selectors.clustering import vector_column
+from ..selectors.clusters import Clustered
 from ..selectors.vectors import unit_rows
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import read_json

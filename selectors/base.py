@@ -18,16 +18,14 @@ cut over all groups. A parameter that is a `Feature` is the name of an entry of 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from ..features.base import Feature
 from .budget import Cut, CutRule, Part, Parts, make_cut
-
-if TYPE_CHECKING:
-    from .clustering import Clustered
+from .clusters import Clustered
 
 Draw = Callable[[str], int]
 """Give the 64-bit key of a stream of random numbers for a purpose of this step; see `keyed`."""
@@ -73,8 +71,9 @@ class Selector(ABC):
 
     @property
     def needs(self) -> tuple[Feature, ...]:
-        """Features that the batches carry, as columns `<feature name>.<column>`."""
-        return ()
+        """Features that the batches carry, as columns `<feature name>.<column>`; by default those of the parameters."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, Feature))
 
     @property
     def expressions(self) -> Mapping[str, str]:
@@ -98,7 +97,7 @@ class Selector(ABC):
         """Return what the scores depend on beside version, parameters and features: versions of libraries."""
         return {}
 
-    def clustering(self, state: Any) -> "Clustered | None":
+    def clustering(self, state: Any) -> Clustered | None:
         """Return the clusters that the score columns `cluster` (of deduplication: `group`) and `distance` speak of.
 
         A document whose distance is null is in none of them. None: this selector has no clusters.

@@ -5,7 +5,7 @@ is drawn by the documents' keys, and every decision is exact (`nearest`), so tha
 workers or the order of files.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Batches, Draw
+from .clusters import ClusterState
 from .exact_sums import ExactSums
 from .kmeans_choice import choose_n_clusters
 from .kmeans_fit import fit_clusters
@@ -60,30 +61,6 @@ class Clustering:
 
 
 EUCLIDEAN, SPHERICAL = Clustering(), Clustering(spherical=True)
-
-
-@dataclass(frozen=True)
-class ClusterState:
-    """Clusters of a pool."""
-
-    centroids: npt.NDArray[np.float32]
-    """(k, d); of length 1 if spherical. There are fewer than asked for where the sample has fewer different vectors."""
-    n_sample: npt.NDArray[np.int64]
-    """Documents of the sample in each."""
-    spherical: bool
-    mean_distance: float
-    """Of the sample's documents to their centroids."""
-    silhouettes: dict[str, float] = field(default_factory=dict)
-    """By number of clusters, where it was to be chosen."""
-    key: int = 0
-    """Of the step's random numbers."""
-
-
-class Clustered(NamedTuple):
-    """The clusters of a fitted selector, and the feature whose vectors they are made of."""
-
-    feature: Feature
-    state: ClusterState
 
 
 class Place(NamedTuple):

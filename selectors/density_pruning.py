@@ -20,16 +20,8 @@ from ..storage.errors import ConfigError
 from .base import Batches, Choice, Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule, Parts, make_cut
-from .clustering import (
-    SPHERICAL,
-    Clustered,
-    Clustering,
-    ClusterState,
-    cluster_health,
-    find_clusters,
-    place,
-    vector_column,
-)
+from .clustering import SPHERICAL, Clustering, cluster_health, find_clusters, place, vector_column
+from .clusters import Clustered, ClusterState
 from .exact_sums import ExactSums
 from .keyed import gumbel
 from .nearest import mean_of_nearest
@@ -78,11 +70,6 @@ class DensityPruning(Selector):
                 "expected 1 or more, and a share from 0 to 1"
             )
         vector_column(self.vectors)
-
-    @property
-    def needs(self) -> tuple[Feature, ...]:
-        """The vectors."""
-        return (self.vectors,)
 
     @property
     def sample_size(self) -> int:

@@ -22,16 +22,8 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError, SelectionError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
-from .clustering import (
-    EUCLIDEAN,
-    Clustered,
-    Clustering,
-    ClusterState,
-    cluster_health,
-    find_clusters,
-    place,
-    vector_column,
-)
+from .clustering import EUCLIDEAN, Clustering, cluster_health, find_clusters, place, vector_column
+from .clusters import Clustered, ClusterState
 from .keyed import gumbel
 from .kmeans_kernels import logarithms
 
@@ -71,11 +63,6 @@ class KMeans(Selector):
                 "quality belongs to `sampler: kmq`, which needs it"
             )
         vector_column(self.vectors)
-
-    @property
-    def needs(self) -> tuple[Feature, ...]:
-        """The vectors."""
-        return (self.vectors,)
 
     @property
     def expressions(self) -> Mapping[str, str]:

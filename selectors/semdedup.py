@@ -21,7 +21,8 @@ from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule
-from .clustering import SPHERICAL, Clustered, Clustering, ClusterState, find_clusters, place, vector_column
+from .clustering import SPHERICAL, Clustering, find_clusters, place, vector_column
+from .clusters import Clustered, ClusterState
 from .keyed import uniform
 from .nearest import nearest_earlier
 from .vectors import unit_rows
@@ -63,11 +64,6 @@ class SemDeDup(Selector):
         if self.keep is not None and not 0 < self.keep <= 1:
             raise ConfigError(f"semdedup: keep is {self.keep}, expected a share above 0 and up to 1")
         vector_column(self.vectors)
-
-    @property
-    def needs(self) -> tuple[Feature, ...]:
-        """The vectors."""
-        return (self.vectors,)
 
     @property
     def sample_size(self) -> int:

@@ -78,11 +78,6 @@ class TargetSimilarity(Selector):
         vector_column(self.vectors)
 
     @property
-    def needs(self) -> tuple[Feature, ...]:
-        """The vectors."""
-        return (self.vectors,)
-
-    @property
     def sample_size(self) -> int:
         """Documents of the pool that the others are compared with."""
         return self.pool_sample if self.score_by == "contrast" else 0

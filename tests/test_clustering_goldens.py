@@ -14,7 +14,7 @@ import pytest
 from letters import Letters
 from reference import reference_data
 from tamis.selectors.budget import CutRule, Part, make_cut
-from tamis.selectors.clustering import ClusterState
+from tamis.selectors.clusters import ClusterState
 from tamis.selectors.density_pruning import DensityPruning
 from tamis.selectors.kmeans import KMeans
 from tamis.selectors.semdedup import SemDeDup
