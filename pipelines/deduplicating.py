@@ -1,7 +1,8 @@
 """The dedup step: bring the documents of a group together, let the selector decide within, bring the verdicts home.
 
 Two shuffles on disk: by group, so that whole groups are in memory a partition at a time, and back by shard. Neither
-needs more memory for a larger corpus. Where the selector scores within its groups, one cut over all of them follows.
+needs more memory for a larger corpus than its largest group. Where the selector scores within its groups, one cut over
+all of them follows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
