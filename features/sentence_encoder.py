@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
 from .canonical_batches import Shape, batches
+from .stopping import stop_if_asked
 
 Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -78,6 +79,7 @@ class SentenceEncoder:
         """Compute one batch; where memory lacks, two of half the rows, whose shape again does not follow the texts."""
         import torch
 
+        stop_if_asked()
         try:
             return self._forward(windows, shape)
         except torch.OutOfMemoryError as error:

@@ -40,6 +40,8 @@ class StaticModel:
 class StaticEmbeddings(Feature):
     """Compute a document's unit vector as the mean of its tokens' vectors; without tokens it is zero.
 
+    The model wordllama knows English and what is spelt like it. Documents in scripts that its tokenizer takes byte by
+    byte (Arabic, Thai, Hindi, most of Chinese) are near to each other whatever they say: do not run semdedup on them.
     Source: https://github.com/dleemiller/WordLlama, https://github.com/MinishLab/model2vec.
     """
 

@@ -30,6 +30,8 @@ from .scoring import Scored
 from .work import Work
 
 SAMPLED, SHOWN = 5_000, 80
+FEW = 4
+"""So many documents a cluster and more are worth to be called one."""
 POINTS = pa.schema(
     [("doc_id", pa.string()), ("x", pa.float32()), ("y", pa.float32()), ("cluster", pa.int64()), ("chosen", pa.bool_())]
 )
@@ -55,6 +57,11 @@ def picture_clusters(work: Work, step: str, scored: Scored, manifest: dict[str, 
     title = (work.log.record.flow, step, scored.selector.name)
     drawing = folder / f"map-{fingerprint(title)}.png"
     work.stage(f"map {step}", partial(_publish_map, work, table, title, drawing))
+    if table["n_clusters"] * FEW > table["documents"]:
+        work.reporter.say(
+            f"step {step}: {table['n_clusters']:,} clusters for {table['documents']:,} documents, fewer than {FEW} in "
+            "each; set clusters: {count: ...}"
+        )
     links = {"table": f"{step}-clusters.json", "map": f"{step}-map.png"}
     for link, source in zip(links.values(), (folder / "clusters.json", drawing), strict=True):
         work.lake.publish_link(work.lake.run(work.log.record.run) / link, source)

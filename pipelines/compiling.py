@@ -12,7 +12,7 @@ from numba.core.event import Event, Listener, install_listener
 
 from .progress import Reporter
 
-COMPILING = "compiling the kernels that this needs: once on this machine, some ten seconds"
+COMPILING = "compiling kernels that were not needed before on this machine: some seconds, once"
 
 
 class _Announcer(Listener):

@@ -26,7 +26,7 @@ from .cluster_pictures import picture_clusters
 from .config import DedupStep
 from .fitting import fit_step
 from .measuring import Reader, documents_in, measure, tokens_column, tokens_of
-from .plugins import make_selector
+from .plugins import make_selector, naming
 from .runs import Stage
 from .scoring import Scored, score_fitted
 from .selector_inputs import SelectorInputs, selector_inputs
@@ -37,8 +37,9 @@ _VERDICT = pa.schema([("shard", pa.int64()), ("row", pa.int64()), ("score", pa.f
 
 def deduper(step: DedupStep, features: Mapping[str, Feature]) -> SelectorInputs:
     """Return the checked selector of a step, with what it reads. Raises ConfigError."""
-    selector = make_selector("dedup", step.dedup, step.parameters, features)
-    return selector_inputs(selector, features, f"dedup: {step.dedup}")
+    with naming(f"step {step.name!r}"):
+        selector = make_selector("dedup", step.dedup, step.parameters, features)
+    return selector_inputs(selector, features, f"step {step.name!r}: dedup: {step.dedup}")
 
 
 def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from functools import partial
 from threading import Lock
 from typing import TypeVar
 
+from ..features.stopping import STOPPING
 from ..storage.batches import Map
 from ..storage.errors import TamisError
 
@@ -37,14 +38,19 @@ class Threads:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` in the order of the items; an item that fails for a passing reason is tried again.
 
-        The first error that stays ends the map: items that have not begun are not begun.
+        The first error that stays ends the map: items that have not begun are not begun, and those that have are asked
+        to stop (`features/stopping.py`).
         """
+        STOPPING.clear()
         if self.workers == 1:
             yield from (self._attempt(function, item) for item in items)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tamis")
         try:
             yield from _in_order(pool, partial(self._attempt, function), items, lambda: 2 * self.workers)
+        except BaseException:  # Ctrl-C too
+            STOPPING.set()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

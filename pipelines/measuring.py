@@ -22,8 +22,8 @@ from .runs import Stage
 from .work import Work
 
 ROW, KEY = "row", "doc_key"
-COSTLY = 2
-"""From this cost on a feature is published a row group at a time, not a shard: a kill costs no more than that."""
+COSTLY, COSTLY_ROWS = 2, 1_024
+"""From this cost on a feature is published so many rows at a time, not a shard: a kill costs no more than that."""
 
 
 def feature_recipe(feature: Feature) -> dict[str, Any]:
@@ -68,26 +68,28 @@ def measure(work: Work, survivors: Survivors, column: Column) -> None:
 
 def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> None:
     missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
-    todo: dict[tuple[Shard, int], int] = {}  # how many rows; which is looked up when their turn comes
+    costly = column.feature.cost >= COSTLY
+    most = COSTLY_ROWS if costly else None
+    todo: dict[tuple[Shard, int, int], int] = {}  # how many rows; which is looked up when their turn comes
     for shard in survivors.shards:
-        groups = {(shard, group): len(rows) for group, rows in _by_group(shard, missing(shard))}
-        stage.reused += not groups
-        stage.computed += bool(groups)
-        todo |= groups
+        pieces = {(shard, *place): len(rows) for place, rows in _pieces(shard, missing(shard), most)}
+        stage.reused += not pieces
+        stage.computed += bool(pieces)
+        todo |= pieces
     if not todo:
         return
     publish_recipe(work.lake, column.key, feature_recipe(column.feature))
     model = column.model
 
-    def compute(item: tuple[Shard, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
-        shard, group = item
-        rows = dict(_by_group(shard, missing(shard)))[group]
+    def compute(item: tuple[Shard, int, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
+        shard, group, number = item
+        rows = dict(_pieces(shard, missing(shard), most))[group, number]
         batch = shard.read_group(group, column.feature.reads)
         batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
         return shard, rows, column.feature.compute(batch, model)
 
     results = work.map(f"feature {column.alias}", compute, list(todo), todo.__getitem__)
-    if column.feature.cost >= COSTLY:
+    if costly:
         for result in results:
             _publish(work.lake, column, [result])
     else:
@@ -100,12 +102,17 @@ def _publish(lake: Lake, column: Column, pieces: list[tuple[Shard, Rows, pa.Reco
     publish_part(lake, column.key, pieces[0][0], rows, pa.Table.from_batches([b for _, _, b in pieces]))
 
 
-def _by_group(shard: Shard, rows: Rows) -> Iterator[tuple[int, Rows]]:
-    """Cut ascending rows of a shard by its row groups."""
+def _pieces(shard: Shard, rows: Rows, most: int | None) -> Iterator[tuple[tuple[int, int], Rows]]:
+    """Cut ascending rows of a shard by its row groups, and these every `most` rows: (group, number) names a piece.
+
+    The cuts do not depend on the rows, so a piece has no other rows after other pieces were computed.
+    """
     for group, (start, n) in enumerate(shard.row_groups):
-        low, high = np.searchsorted(rows, [start, start + n])
-        if high > low:
-            yield group, rows[low:high]
+        step = most or n
+        for number, at in enumerate(range(start, start + n, max(1, step))):
+            low, high = np.searchsorted(rows, [at, min(at + step, start + n)]).tolist()
+            if high > low:
+                yield (group, number), rows[low:high]
 
 
 def documents_in(item: tuple[Shard, int]) -> int:

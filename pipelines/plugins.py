@@ -1,8 +1,9 @@
 """Make features and selectors from their entries in `flows.yaml`, with errors that name the nearest valid key."""
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -43,6 +44,12 @@ def make_selector(kind: str, name: str, parameters: Mapping[str, Any], features:
         other = "dedup" if found.groups else "select"
         raise ConfigError(f"{kind}: {name!r} belongs to another kind of step; write `{other}: {name}`")
     place = f"{kind}: {name}"
+    required = {f.name for f in fields(found) if f.default is MISSING}
+    for name in sorted(_feature_fields(found) & required - set(parameters)):
+        raise ConfigError(
+            f"{place}: {name!r} is missing, expected the name of an entry of `features`: "
+            f"{', '.join(features) or 'there is none yet'}"
+        )
     named = {k: _named(features, v, f"{place}: {k}") for k, v in parameters.items() if k in _feature_fields(found)}
     return _make(found, {**parameters, **named}, place)
 
@@ -57,6 +64,15 @@ def _named(features: Mapping[str, Feature], alias: Any, place: str) -> Feature:
         close = nearest(str(alias), list(features))
         raise ConfigError(f"{place}: {alias!r} is no entry of `features`{close}")
     return features[alias]
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put the place before what a ConfigError says."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def selector_recipe(selector: Selector) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .config import CutEntry, SelectStep
 from .expressions import meta_values
 from .health import length_correlation
 from .measuring import measure, tokens_column, tokens_of
-from .plugins import make_selector
+from .plugins import make_selector, naming
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .selector_inputs import SelectorInputs, selector_inputs
@@ -37,7 +37,8 @@ NOT_ELIGIBLE = "not eligible"
 
 def chooser(step: SelectStep, features: Mapping[str, Feature]) -> SelectorInputs:
     """Return the checked selector of a step, with what it reads. Raises ConfigError."""
-    selector = make_selector("select", step.select, step.parameters, features)
+    with naming(f"step {step.name!r}"):
+        selector = make_selector("select", step.select, step.parameters, features)
     if selector.needs_target and not step.target:
         raise ConfigError(f"step {step.name!r}: {step.select} needs a `target`")
     if step.target and not selector.needs_target:
@@ -49,7 +50,7 @@ def chooser(step: SelectStep, features: Mapping[str, Feature]) -> SelectorInputs
         )
     if selector.per and step.cut.shares:
         raise ConfigError(f"step {step.name!r}: cut: {step.select} gives out the shares itself; leave `shares` out")
-    return selector_inputs(selector, features, f"select: {step.select}")
+    return selector_inputs(selector, features, f"step {step.name!r}: select: {step.select}")
 
 
 def run_select(
@@ -90,12 +91,29 @@ def _cut(
     health = length_correlation(scored) | scored.selector.health(
         scored.state, lambda: score_tables(scored), chosen.batches
     )
+    if all(_without_numbers(scored, name) for name in choice.cuts):
+        work.log.warn(
+            f"step {step.name}: no document has a number as its score, so the choice goes by the order of the ids; "
+            "look at the selector's parameters"
+        )
     cuts = {name: _cut_json(cut) for name, cut in choice.cuts.items()}
     shortfall = sum(cut.shortfall for cut in choice.cuts.values())
     return writer.finish(
         recipe, kind="select", selector=scored.recipe["selector"], scored=dict(scored.recipe),
         budget=asked, divided=scored.selector.per is not None, cuts=cuts, shortfall=shortfall, health=health,
     )  # fmt: skip
+
+
+def _without_numbers(scored: Scored, column: str) -> bool:
+    """Say whether documents have scores, and none of them is a number."""
+    n_scores = n_numbers = 0
+    for table in score_tables(scored):
+        scores = table.column(column).drop_null()
+        n_scores += len(scores)
+        n_numbers += pc.sum(pc.invert(pc.is_nan(scores))).as_py() or 0
+        if n_numbers:
+            return False
+    return n_scores > 0
 
 
 def resolve_rule(

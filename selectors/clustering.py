@@ -99,8 +99,9 @@ def vector_column(feature: Feature) -> str:
     lists = [f.name for f in schema if _is_list(f.type) and pa.types.is_floating(f.type.value_type)]
     if len(lists) != 1:
         raise ConfigError(
-            f"vectors: the feature {feature.name!r} has {len(lists) or 'no'} columns of vectors among "
-            f"{', '.join(schema.names)}; expected one, a list of floats, as `embeddings` gives"
+            f"vectors: a feature of kind {feature.name!r} has {len(lists) or 'no'} columns of lists of floats "
+            f"({', '.join(f'{f.name}: {f.type}' for f in list(schema)[:4])}{', …' if len(schema) > 4 else ''}); "
+            "expected one, as `embeddings` and `static_embeddings` give"
         )
     return f"{feature.name}.{lists[0]}"
 

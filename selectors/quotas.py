@@ -53,14 +53,13 @@ def redistribute(quota: Mapping[str, int], available: Mapping[str, int], shares:
 def one_more(left: int, missing: Mapping[str, int], following: Mapping[str, int]) -> set[str]:
     """Return the groups whose following document is paid for by what is left of all quotas.
 
-    Largest part missing of that document first, ties by name; the first that does not fit ends it. This is Hamilton's
-    method where a seat is a document and documents weigh different amounts.
+    Largest part missing of that document first, ties by name; a group whose document does not fit is passed over. This
+    is Hamilton's method where a seat is a document and documents weigh different amounts.
     """
     order = sorted(following, key=lambda name: (-Fraction(missing[name], max(1, following[name])), name))
     chosen: set[str] = set()
     for name in order:
-        if following[name] > left:
-            break
-        left -= following[name]
-        chosen.add(name)
+        if following[name] <= left:
+            left -= following[name]
+            chosen.add(name)
     return chosen

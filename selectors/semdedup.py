@@ -59,8 +59,8 @@ class SemDeDup(Selector):
     def __post_init__(self) -> None:
         if self.epsilon is not None and self.keep is not None:
             raise ConfigError(f"semdedup: epsilon is {self.epsilon} and keep is {self.keep}; expected one of them")
-        if self.epsilon is not None and not 0 <= self.epsilon <= 2:
-            raise ConfigError(f"semdedup: epsilon is {self.epsilon}, expected a number from 0 to 2")
+        if self.epsilon is not None and not 0 <= self.epsilon <= 1:
+            raise ConfigError(f"semdedup: epsilon is {self.epsilon}, expected a number from 0 to 1")
         if self.keep is not None and not 0 < self.keep <= 1:
             raise ConfigError(f"semdedup: keep is {self.keep}, expected a share above 0 and up to 1")
         vector_column(self.vectors)

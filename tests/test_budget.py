@@ -83,10 +83,9 @@ def with_remainders(docs, rule, n_limit, quota, first):
     missing = {name: quota[name] - sum(weight[i] for i in mine[name]) for name in following}
     left = sum(quota.values()) - sum(weight[i] for i in first)
     for name in sorted(following, key=lambda n: (-Fraction(missing[n], max(1, weight[following[n]])), n)):
-        if weight[following[name]] > left:
-            break
-        left -= weight[following[name]]
-        first = first | {following[name]}
+        if weight[following[name]] <= left:
+            left -= weight[following[name]]
+            first = first | {following[name]}
     return first
 
 

@@ -254,6 +254,12 @@ def test_quality_that_is_not_a_number_comes_last(tmp_path):
     assert len(chosen(run)) == 20 and tamis.sql(run.lake, query).fetchall() == []
 
 
+def test_a_quality_that_is_no_number_anywhere_is_said(tmp_path):
+    step = STEPS["kmq"] | {"with": CLUSTERS | {"sampler": "kmq", "quality": "-stats.n_words"}}
+    run = tamis.run(clustered_case(tmp_path, step), "small")
+    assert any("no document has a number as its score" in warning for warning in run.record.warnings)
+
+
 def test_a_target_without_vectors_is_refused(tmp_path):
     config = clustered_case(tmp_path, STEPS["near"])
     write_vectors(tmp_path / "vectors.parquet", *vectors_of(documents(300)))
@@ -263,8 +269,8 @@ def test_a_target_without_vectors_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("step", "message"), [
     ({"with": {"vectors": "mien"}}, "'mien' is no entry of `features`; did you mean 'mine'"),
-    ({"with": {}}, "vectors: Field required"),
-    ({"with": {"vectors": "stats"}}, "has no columns of vectors"),
+    ({"with": {}}, "step 'step': select: kmeans: 'vectors' is missing, expected the name of an entry of"),
+    ({"with": {"vectors": "stats"}}, "has no columns of lists of floats"),
     ({"with": CLUSTERS | {"clusters": {"cuont": 3}}}, "unknown parameter 'cuont'; did you mean 'count'"),
     ({"with": CLUSTERS | {"clusters": {"count": 0}}}, "count is 0, expected 1 or more"),
     ({"with": CLUSTERS | {"clusters": {"count": []}}}, "count is 0, expected 1 or more"),
