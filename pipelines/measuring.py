@@ -48,6 +48,8 @@ class Column:
 
     alias: str
     feature: Feature
+    title: str = ""
+    """What people are shown; default: the alias."""
 
     @cached_property
     def key(self) -> str:
@@ -63,7 +65,7 @@ class Column:
 def measure(work: Work, survivors: Survivors, column: Column) -> None:
     """Compute a stored feature for the rows of `survivors` that have no value yet: one stage."""
     if column.feature.stored:
-        work.stage(f"feature {column.alias}", partial(_measure, work, survivors, column))
+        work.stage(f"feature {column.title or column.alias}", partial(_measure, work, survivors, column))
 
 
 def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> None:
@@ -88,7 +90,7 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
         batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
         return shard, rows, column.feature.compute(batch, model)
 
-    results = work.map(f"feature {column.alias}", compute, list(todo), todo.__getitem__)
+    results = work.map(f"feature {column.title or column.alias}", compute, list(todo), todo.__getitem__)
     if costly:
         for result in results:
             _publish(work.lake, column, [result])

@@ -82,7 +82,7 @@ def selector_recipe(selector: Selector) -> dict[str, Any]:
         "selector": selector.name,
         "version": selector.version,
         "parameters": {name: value for name, value in asdict(selector).items() if name not in by_key},
-        "needs": [feature_key(f) for f in selector.needs],
+        "needs": {name: feature_key(f) for name, f in selector.needs.items()},
         **({"identity": identity} if (identity := selector.identity()) else {}),
     }
 

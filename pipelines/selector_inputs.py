@@ -64,4 +64,5 @@ def selector_inputs(selector: Selector, features: Mapping[str, Feature], place: 
     )
     aliases = dict.fromkeys(alias for e in expressions for alias in e.aliases)
     asked = tuple(Column(alias, features[alias]) for alias in aliases)
-    return SelectorInputs(selector, tuple(Column(f.name, f) for f in selector.needs), asked, expressions)
+    columns = tuple(Column(name, f, f.name) for name, f in selector.needs.items())
+    return SelectorInputs(selector, columns, asked, expressions)

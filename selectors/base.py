@@ -70,10 +70,10 @@ class Selector(ABC):
     """Frozen dataclass that `fit` returns: arrays, numbers, strings, mappings and tuples."""
 
     @property
-    def needs(self) -> tuple[Feature, ...]:
-        """Features that the batches carry, as columns `<feature name>.<column>`; by default those of the parameters."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(value for value in values if isinstance(value, Feature))
+    def needs(self) -> Mapping[str, Feature]:
+        """Features that the batches carry, as columns `<name>.<column>`; by default those that parameters name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Feature)}
 
     @property
     def expressions(self) -> Mapping[str, str]:

@@ -94,7 +94,7 @@ class Place(NamedTuple):
 
 
 def vector_column(feature: Feature) -> str:
-    """Return the name of the batch's column with the vectors of a feature. Raises ConfigError where it has not one."""
+    """Return the column of batches with the vectors of `vectors`. Raises ConfigError where the feature has not one."""
     schema = feature.columns
     lists = [f.name for f in schema if _is_list(f.type) and pa.types.is_floating(f.type.value_type)]
     if len(lists) != 1:
@@ -103,7 +103,7 @@ def vector_column(feature: Feature) -> str:
             f"({', '.join(f'{f.name}: {f.type}' for f in list(schema)[:4])}{', …' if len(schema) > 4 else ''}); "
             "expected one, as `embeddings` and `static_embeddings` give"
         )
-    return f"{feature.name}.{lists[0]}"
+    return f"vectors.{lists[0]}"
 
 
 def find_clusters(clustering: Clustering, feature: Feature, sample: pa.RecordBatch | None, draw: Draw) -> ClusterState:

@@ -15,7 +15,7 @@ official numbers. `tests/benchmarks/selector_shares.py` compares them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,9 +116,9 @@ class Dsir(Selector):
                 raise ConfigError(f"dsir: {name} is {getattr(self, name)!r}, expected {expected}")
 
     @property
-    def needs(self) -> tuple[Feature, ...]:
+    def needs(self) -> Mapping[str, Feature]:
         """The hashed n-grams of each document, in text order."""
-        return (NGrams(self.ngrams, self.buckets, self.hash, self.keep_ids),)
+        return {"ngrams": NGrams(self.ngrams, self.buckets, self.hash, self.keep_ids)}
 
     def summarise(self, batch: pa.RecordBatch) -> BucketCounts:
         """Count the buckets of all n-grams in the batch."""

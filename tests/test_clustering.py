@@ -202,7 +202,7 @@ def test_silhouettes_are_those_of_scikit_learn(spherical):
 
 def test_numbers_of_clusters_are_compared_as_they_will_be_fitted():
     x, keys = blobs(300, 8, 6, 0.9, seed=3), doc_keys(300)
-    sample = pa.RecordBatch.from_pydict({"doc_key": keys, "letters.vector": vectors(x)})
+    sample = pa.RecordBatch.from_pydict({"doc_key": keys, "vectors.vector": vectors(x)})
 
     def silhouettes_of(**how):
         return find_clusters(Clustering(count=(3, 6), **how), Letters(), sample, lambda purpose: KEY).silhouettes

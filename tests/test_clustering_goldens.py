@@ -106,7 +106,7 @@ def test_semdedup_keeps_what_the_official_code_keeps(first, epsilon):
                 :: -1 if first == "easy" else 1
             ],  # `easy` reverses ties too
             "doc_id": ids,
-            "letters.vector": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1]),
+            "vectors.vector": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1]),
             "group": cluster.astype(np.uint64),
             "turn": turn,
         }

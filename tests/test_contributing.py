@@ -75,7 +75,7 @@ def test_the_feature_measures(home, request):
 def test_the_selector_fits_and_scores(home, request):
     _, selectors = request.getfixturevalue(home)
     selector = selectors.find("usual_vowels")()
-    (feature,) = selector.needs
+    (feature,) = selector.needs.values()
     counts = feature.compute(documents())
     batch = pa.record_batch({f"{feature.name}.{name}": counts.column(name) for name in counts.schema.names})
     summary = selector.merge([selector.summarise(batch.slice(0, 1)), selector.summarise(batch.slice(1))])

@@ -55,7 +55,7 @@ def _ids(ngrams_feature, texts):
 
 def batch_of(selector, texts):
     """What the driver gives a selector: the n-grams of these documents."""
-    (feature,) = selector.needs
+    (feature,) = selector.needs.values()
     return pa.record_batch({"ngrams.ids": _ids(feature, tuple(texts))})
 
 
@@ -162,7 +162,7 @@ def golden(request):
 
 def test_distributions_are_the_official_ones(golden):
     for i, texts in enumerate(golden.targets.values()):
-        (feature,) = golden.selector.needs
+        (feature,) = golden.selector.needs.values()
         counts = np.bincount(_ids(feature, tuple(texts)).flatten().to_numpy(), minlength=golden.selector.buckets)
         assert golden.state.target_counts[i].tolist() == counts.tolist()
         smoothed = counts + golden.selector.smoothing

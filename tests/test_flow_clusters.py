@@ -297,7 +297,7 @@ def test_a_group_of_parameters_given_in_part_keeps_its_other_defaults():
 
 def test_documents_without_vectors_are_not_brought_together():
     batch = pa.RecordBatch.from_pydict(
-        {"doc_key": pa.array([3, 2**63, 5], pa.uint64()), "letters.vector": pa.array([[1.0], None, None])}
+        {"doc_key": pa.array([3, 2**63, 5], pa.uint64()), "vectors.vector": pa.array([[1.0], None, None])}
     )
     selector = SemDeDup(vectors=Letters(), clusters=Clustering(count=1, spherical=True))
     state = selector.fit(batch.slice(0, 1), [], lambda purpose: 7)

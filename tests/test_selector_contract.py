@@ -108,9 +108,9 @@ def batch_of(selector, texts, prefix="doc"):
     )
     arrays = {"row": pa.array(range(len(ids)), pa.int64()), "doc_key": documents.column("doc_key")}
     arrays |= {name: documents.column(name) for name in ("doc_id", *selector.reads)}
-    for feature in selector.needs:
+    for alias, feature in selector.needs.items():
         found = feature.compute(documents.select(list(feature.reads)), feature.load())
-        arrays |= {f"{feature.name}.{name}": found.column(name) for name in found.schema.names}
+        arrays |= {f"{alias}.{name}": found.column(name) for name in found.schema.names}
     if "quality" in selector.expressions:
         arrays["quality"] = documents.column("n_bytes").cast(pa.float64())
     return pa.RecordBatch.from_pydict(arrays)
@@ -285,9 +285,7 @@ def test_name_version_and_what_it_reads_are_declared(kind, selector):
     assert REGISTRY.find(kind.name) is kind
     assert isinstance(kind.version, int) and kind.version >= 1
     assert set(kind.reads) <= set(DOCUMENT.names)
-    assert all(isinstance(feature, Feature) for feature in selector.needs)
-    names = [feature.name for feature in selector.needs]
-    assert len(set(names)) == len(names)
+    assert all(isinstance(feature, Feature) for feature in selector.needs.values())
 
 
 def test_the_docstring_says_what_it_is(kind):

@@ -11,7 +11,7 @@ from tamis.storage.errors import ConfigError, SelectionError
 
 def batch_of(rows, first_key=1):
     keys = np.arange(first_key, first_key + len(rows), dtype=np.uint64)
-    return pa.RecordBatch.from_pydict({"doc_key": keys, "letters.vector": vectors(rows)})
+    return pa.RecordBatch.from_pydict({"doc_key": keys, "vectors.vector": vectors(rows)})
 
 
 def unit(rows):

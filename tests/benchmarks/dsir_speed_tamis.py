@@ -36,7 +36,7 @@ class Choosing:
 
     def __init__(self, settings, folder):
         self.selector = Dsir(**settings)
-        (self.feature,) = self.selector.needs
+        (self.feature,) = self.selector.needs.values()
         self.memo = self.feature.load()
         self.engine = Threads(2)
         self.spool = folder / "spool.arrow"

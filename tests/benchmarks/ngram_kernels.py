@@ -66,7 +66,7 @@ class Loops:
 
     def __init__(self, selector, batches):
         self.selector, self.batches = selector, batches
-        (self.feature,) = selector.needs
+        (self.feature,) = selector.needs.values()
         self.memo = self.feature.load()
         sample = Target("target", None, lambda: iter([self.ids(batches[0].slice(0, 500))]))
         self.state = selector.fit(self.count(batches[-1]), [sample], lambda purpose: 7)
