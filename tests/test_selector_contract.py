@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from letters import Letters
+from letters import Letters, MadeUpLosses
 from tamis.features.base import Feature
 from tamis.selectors.base import Selector, Target
 from tamis.selectors.budget import CutRule, Part
@@ -32,12 +32,17 @@ def clustered(**more):
 
 
 MADE = {
+    "color_filter": {"prior": MadeUpLosses(), "conditional": MadeUpLosses(an_e=0.3)},
     "density_pruning": clustered(),
+    "difference_sampling": {"small": MadeUpLosses(), "large": MadeUpLosses(an_e=0.3)},
     "kmeans": clustered(),
+    "perplexity": {"losses": MadeUpLosses()},
     "semdedup": clustered(),
     "target_similarity": {"vectors": Letters(), "neighbours": 2},
 }
 MORE = [
+    ("color_filter", {"prior": MadeUpLosses(), "conditional": MadeUpLosses(an_e=0.3), "min_tokens": 3}),
+    ("perplexity", {"losses": MadeUpLosses(), "keep": "high", "sample": 5}),
     ("density_pruning", clustered(first="random", temperature=2.0)),
     ("kmeans", clustered(sampler="centroid", shares="equal")),
     ("kmeans", clustered(sampler="kmq", quality="n_bytes")),
