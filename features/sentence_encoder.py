@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
 from .canonical_batches import Shape, batches
-from .stopping import stop_if_asked
+from .stopping import stop_check
 
 Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -69,7 +69,13 @@ class SentenceEncoder:
         n_tokens = np.array([len(ids) for ids in windows], np.int64)
         some = np.flatnonzero(n_tokens)
         jobs = [(some[rows], shape) for rows, shape in batches(n_tokens[some], self.max_tokens, self.batch_tokens)]
-        results = self.pool.map(lambda job: self._run([windows[i] for i in job[0]], job[1]), jobs)
+        check = stop_check()
+
+        def run(job: tuple[npt.NDArray[np.int64], Shape]) -> Vectors:
+            check()
+            return self._run([windows[i] for i in job[0]], job[1])
+
+        results = self.pool.map(run, jobs)
         out: Vectors = np.zeros((len(windows), dimension), np.float32)
         for (rows, _), found in zip(jobs, results, strict=True):
             out[rows] = found[:, :dimension]
@@ -79,7 +85,6 @@ class SentenceEncoder:
         """Compute one batch; where memory lacks, two of half the rows, whose shape again does not follow the texts."""
         import torch
 
-        stop_if_asked()
         try:
             return self._forward(windows, shape)
         except torch.OutOfMemoryError as error:

@@ -1,16 +1,32 @@
-"""How long computations end early: threads cannot be stopped from outside, so they look from time to time."""
+"""How long computations end early: threads cannot be stopped from outside, so they look from time to time.
 
-from threading import Event
+Each pool of workers has an event of its own, which its threads know: a run that failed stops nobody else's.
+"""
 
-STOPPING = Event()
-"""Set while a run is being interrupted or has failed."""
+from collections.abc import Callable
+from threading import Event, local
+
+_THREAD = local()
 
 
 class Stopped(Exception):
     """A computation ended because the run did."""
 
 
-def stop_if_asked() -> None:
-    """Raise Stopped where the run has ended meanwhile; a feature calls it between pieces of some tenths of a second."""
-    if STOPPING.is_set():
-        raise Stopped
+def end_with(event: Event) -> None:
+    """Let what this thread computes end once the event is set."""
+    _THREAD.event = event
+
+
+def stop_check() -> Callable[[], None]:
+    """Return what raises Stopped once this thread's work is not wanted any more; threads that help it may call it.
+
+    A feature calls it between pieces of some tenths of a second.
+    """
+    event: Event | None = getattr(_THREAD, "event", None)
+
+    def check() -> None:
+        if event is not None and event.is_set():
+            raise Stopped
+
+    return check

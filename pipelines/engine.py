@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
+from threading import Event, Lock
 from typing import TypeVar
 
-from ..features.stopping import STOPPING
+from ..features.stopping import end_with
 from ..storage.batches import Map
 from ..storage.errors import TamisError
 
@@ -41,15 +41,15 @@ class Threads:
         The first error that stays ends the map: items that have not begun are not begun, and those that have are asked
         to stop (`features/stopping.py`).
         """
-        STOPPING.clear()
         if self.workers == 1:
             yield from (self._attempt(function, item) for item in items)
             return
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="tamis")
+        stopping = Event()
+        pool = ThreadPoolExecutor(self.workers, "tamis", initializer=end_with, initargs=(stopping,))
         try:
             yield from _in_order(pool, partial(self._attempt, function), items, lambda: 2 * self.workers)
         except BaseException:  # Ctrl-C too
-            STOPPING.set()
+            stopping.set()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -35,6 +35,7 @@ STEPS = {
         "cut": BUDGET | {"per": "cluster", "redistribute": True},
     },
     "density": {"select": "density_pruning", "with": CLUSTERS, "cut": BUDGET},
+    "prototypes": {"select": "ssl_prototypes", "with": CLUSTERS, "cut": BUDGET},
     "semdedup": {"dedup": "semdedup", "with": CLUSTERS | {"epsilon": 0.2}},
     "share": {"dedup": "semdedup", "with": CLUSTERS | {"keep": 0.4, "first": "random"}},
     "silhouette": {"select": "kmeans", "with": {"vectors": "mine", "clusters": {"count": [2, 5]}}, "cut": BUDGET},

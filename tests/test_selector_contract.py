@@ -38,6 +38,7 @@ MADE = {
     "kmeans": clustered(),
     "perplexity": {"losses": MadeUpLosses()},
     "semdedup": clustered(),
+    "ssl_prototypes": clustered(),
     "target_similarity": {"vectors": Letters(), "neighbours": 2},
 }
 MORE = [
