@@ -34,14 +34,17 @@ def packaged_model(package: str, inside: str) -> Path:
     return found
 
 
-def model_folder(model: str) -> Path:
-    """Return the folder of a model: a path, or a name on the Hugging Face Hub. Raises ConfigError."""
+def model_folder(model: str, owner: str = "sentence-transformers/") -> Path:
+    """Return the folder of a model: a path, or a name on the Hugging Face Hub, of `owner` where it names none.
+
+    Raises ConfigError.
+    """
     path = Path(model)
     if path.is_dir():
         return path
     if path.is_absolute() or model.startswith(".") or model.count("/") > 1 or "\\" in model:
         raise ConfigError(f"model: there is no folder {model!r}, expected a model's folder or a name on the Hub")
-    return _from_hub(model if "/" in model else f"sentence-transformers/{model}")
+    return _from_hub(model if "/" in model else f"{owner}{model}")
 
 
 def model_digest(folder: Path, files: Iterable[Path] | None = None) -> str:

@@ -16,7 +16,7 @@ from tamis.features.base import Feature
 from tamis.features.registry import REGISTRY
 from tamis.pipelines.measuring import feature_key, feature_recipe
 from tamis.storage.schema import DOCUMENT
-from tiny_model import write_static, write_transformer
+from tiny_model import write_causal, write_static, write_transformer
 from xxhash import xxh3_64_intdigest
 
 # Signs that Unicode has had for long, so that the pinned numbers do not follow a new table of it.
@@ -42,6 +42,13 @@ MADE = {
         "device": "cpu",
     },
     "external": lambda folder: {"files": (_scores(folder),)},
+    "losses": lambda folder: {
+        "model": _model(folder / "causal", write_causal),
+        "stride": 16,
+        "min_k": 0.2,
+        "precision": "fp32",
+        "device": "cpu",
+    },
     "static_embeddings": lambda folder: {"model": _model(folder / "static", write_static)},
 }
 
@@ -50,6 +57,7 @@ PINNED = {
     "compression": (1, "38b9a34072ff9967"),
     "embeddings": (1, "6dd8fa6ea8ed4269"),
     "external": (1, "2c6f3c94ecb1d9db"),
+    "losses": (1, "6fffa6b036ca7aa4"),
     "ngrams": (1, "6663750583e4a14f"),
     "static_embeddings": (1, "80f01199b84d9ef9"),
     "text_stats": (2, "9d1e2cffb68d6f32"),
@@ -117,6 +125,14 @@ def whole(feature, model):
 def rows(batch):
     """Values that can be compared: NaN is equal to itself."""
     return [repr(row) for row in batch.to_pylist()]
+
+
+def pinned(feature, batch):
+    """Values as they are pinned: the last digits of a language model's sums follow the vector width of the CPU."""
+    if feature.cost < 3:
+        return rows(batch)
+    short = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in batch.to_pylist()]
+    return [repr(row) for row in short]
 
 
 def test_it_is_a_frozen_dataclass(kind):
@@ -216,7 +232,7 @@ def test_other_columns_change_nothing(feature, model, whole):
 
 
 def test_the_numbers_are_those_of_the_version(feature, whole):
-    digest = hashlib.sha256("\n".join(rows(whole[1])).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(pinned(feature, whole[1])).encode()).hexdigest()[:16]
     now = (feature.version, digest)
     assert PINNED.get(feature.name) == now, (
         f"the numbers of {feature.name} are not those pinned: where they are meant to differ, raise its version, "

@@ -1,15 +1,16 @@
-"""Small models with made-up weights, in the layouts of sentence-transformers, model2vec and StaticEmbedding."""
+"""Small models with made-up weights, in the layouts of sentence-transformers, model2vec, StaticEmbedding and Llama."""
 
 import json
 import string
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "of", "and", "to", "in", "is", "river", "mountain", "def", "return", "lorem", "ipsum", "##s", "##ing"]
 DIMENSION, MAX_TOKENS = 32, 48
+CONTEXT = 32
 
 
 def tokenizer():
@@ -76,6 +77,42 @@ def write_static(folder, layout="model2vec", seed=0, **tensors):
     name = "embedding.weight" if layout == "StaticEmbedding" else "embeddings"
     save_file({name: table} | tensors, inside / "model.safetensors")
     return folder
+
+
+def write_causal(folder, seed=0, bos=True, kind="llama", **config):
+    """Write a causal model of two layers that reads 32 tokens; with `bos`, its tokenizer begins with <s>."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder.mkdir(parents=True)
+    made = byte_tokenizer(bos)
+    made.save(str(folder / "tokenizer.json"))
+    sizes = {
+        "hidden_size": DIMENSION, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8, "intermediate_size": 64, "max_position_embeddings": CONTEXT, "vocab_size": made.get_vocab_size(),
+        "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "initializer_range": 0.3, "init_std": 0.3,
+    }  # fmt: skip
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(sizes | config)))
+    model.save_pretrained(folder)
+    torch.set_rng_state(before)
+    return folder
+
+
+def byte_tokenizer(bos):
+    """Byte-level BPE with some dozen merges."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator([" ".join(WORDS) + " the river of lorem ipsum in the mountain"] * 4, trainer)
+    if bos:
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return made
 
 
 def _weights(n_tokens, seed):
