@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from ..storage.model_files import model_digest, model_folder
 from .base import Feature
-from .causal_model import CausalModel, load_causal_model
+from .causal_loading import load_causal_model
+from .causal_model import CausalModel
 from .text_buffers import slices, text_buffers
 from .torch_precision import Precision, check_device, chosen_device, chosen_precision
 

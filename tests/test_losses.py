@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import reference_data
 from safetensors.numpy import load_file, save_file
+from small_flow import make_case
 from tamis.features.causal_model import windows
 from tamis.features.losses import Losses, min_k_loss
 from tamis.features.stopping import STOPPING, Stopped
@@ -124,6 +126,12 @@ def test_neighbours_do_not_matter(fp32, order, cuts):
         row for a, b in pairwise(borders) for row in bits(computed(fp32[0], [TEXTS[i] for i in order[a:b]], fp32[1]))
     ]
     assert found == [alone[i] for i in order]
+
+
+def test_workers_do_not_matter(fp32):
+    expected = bits(computed(fp32[0], TEXTS, fp32[1]))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: bits(computed(fp32[0], TEXTS, fp32[1])), range(8))) == [expected] * 8
 
 
 @pytest.mark.parametrize(("precision", "within"), [("bf16", 0.1), ("fp16", 0.02)])
@@ -357,6 +365,15 @@ def test_a_device_that_is_not_there_is_said(folder):
 def test_a_relative_model_is_below_the_configuration(folder):
     entry = FeatureEntry(use="losses", model=folder.name)
     assert make_feature("loss", entry, folder.parent).model == str(folder)
+
+
+def test_a_flow_filters_by_them(folder, tmp_path):
+    import tamis
+
+    features = {"lm": {"use": "losses", "model": str(folder), "precision": "fp32", "device": "cpu"}}
+    steps = [{"name": "known", "filter": {"loss": "lm.loss < 1e9 and lm.perplexity > 1 and lm.n_predicted > 0"}}]
+    config = make_case(tmp_path, n=20, steps=steps, features=features)
+    assert tamis.run(config, "small").steps[-1]["kept"] == 20
 
 
 def test_they_need_transformers_and_no_table_library(folder):
