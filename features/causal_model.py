@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from .canonical_batches import Shape, batches
-from .torch_batches import run_in_parts
+from .torch_batches import map_batches, run_in_parts
 
 Ids = npt.NDArray[np.int64]
 Losses = npt.NDArray[np.float32]
@@ -63,7 +63,8 @@ class CausalModel:
         n_read = np.array([len(window.ids) - 1 for window in every], np.int64)
         jobs = list(batches(n_read, self.context, self.batch_tokens))
         found: list[Losses] = [np.empty(0, np.float32)] * len(every)
-        for (rows, _), nats in zip(jobs, self.pool.map(lambda job: self._run(every, *job), jobs), strict=True):
+        results = map_batches(self.pool, lambda job: self._run(every, *job), jobs)
+        for (rows, _), nats in zip(jobs, results, strict=True):
             for row, of_row in zip(rows.tolist(), nats, strict=True):
                 found[row] = of_row
         return np.concatenate(found) if found else np.empty(0, np.float32), counts

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
 from .canonical_batches import Shape, batches
-from .torch_batches import batch_threads, run_in_parts, tokens_a_batch
+from .torch_batches import batch_threads, map_batches, run_in_parts, tokens_a_batch
 from .torch_precision import placed
 from .transformers_loading import reading
 
@@ -62,7 +62,7 @@ class SentenceEncoder:
         n_tokens = np.array([len(ids) for ids in windows], np.int64)
         some = np.flatnonzero(n_tokens)
         jobs = [(some[rows], shape) for rows, shape in batches(n_tokens[some], self.max_tokens, self.batch_tokens)]
-        results = self.pool.map(lambda job: self._run([windows[i] for i in job[0]], job[1]), jobs)
+        results = map_batches(self.pool, lambda job: self._run([windows[i] for i in job[0]], job[1]), jobs)
         out: Vectors = np.zeros((len(windows), dimension), np.float32)
         for (rows, _), found in zip(jobs, results, strict=True):
             out[rows] = found[:, :dimension]

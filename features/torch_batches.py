@@ -5,14 +5,14 @@ than threads inside a batch, and shared by all who call. Batches of 512 tokens a
 fed by one thread, which is also its lock, with batches of 32,768 tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
 from ..storage.errors import ConfigError
 from .canonical_batches import Shape
-from .stopping import stop_if_asked
+from .stopping import stop_check
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -23,6 +23,20 @@ _TOKENS_GPU = 32_768
 def tokens_a_batch(device: str) -> int:
     """Return how many tokens a batch has, padding included."""
     return _TOKENS_CPU if device == "cpu" else _TOKENS_GPU
+
+
+def map_batches(pool: ThreadPoolExecutor, run: Callable[[W], R], jobs: Sequence[W]) -> Iterator[R]:
+    """Return what `run` gives for each batch, in their order, from the threads of a pool.
+
+    Raises Stopped between two of them where the work of the thread that asks is not wanted any more.
+    """
+    check = stop_check()
+
+    def checked(job: W) -> R:
+        check()
+        return run(job)
+
+    return pool.map(checked, jobs)
 
 
 def run_in_parts(
@@ -36,11 +50,10 @@ def run_in_parts(
     """Compute one batch; where memory lacks, two of half the rows, whose shape again does not follow the texts.
 
     Returns what `forward` does for each part, in the order of the windows. Raises ConfigError, which advises to `lower`
-    a parameter, where one row is too much, and Stopped where the run has ended.
+    a parameter, where one row is too much.
     """
     import torch
 
-    stop_if_asked()
     try:
         return [forward(windows, shape)]
     except torch.OutOfMemoryError as error:

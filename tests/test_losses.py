@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from small_flow import make_case
 from tamis.features.causal_model import windows
 from tamis.features.losses import Losses, min_k_loss
-from tamis.features.stopping import STOPPING, Stopped
+from tamis.features.stopping import Stopped, end_with
 from tamis.pipelines.config import FeatureEntry
 from tamis.pipelines.measuring import feature_key
 from tamis.pipelines.plugins import make_feature
@@ -255,12 +256,20 @@ def test_one_window_that_does_not_fit_is_said(fp32):
 
 
 def test_they_end_between_batches(fp32):
-    STOPPING.set()
-    try:
+    found = []
+
+    def interrupted():
+        event = Event()
+        end_with(event)
+        event.set()
         with pytest.raises(Stopped):
             computed(fp32[0], ["12"], fp32[1])
-    finally:
-        STOPPING.clear()
+        found.append("stopped")
+
+    thread = Thread(target=interrupted)
+    thread.start()
+    thread.join(60)
+    assert found == ["stopped"]
 
 
 def test_the_name_follows_the_content(folder, tmp_path):
