@@ -8,12 +8,12 @@ Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; bytes: Radford e
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
-from .stopping import stop_if_asked
+from .stopping import stop_check
 
 END = "<|endoftext|>"
 END_ID = 0
@@ -38,12 +38,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_watched(texts), trainer)
+    tokenizer.train_from_iterator(_watched(texts, stop_check()), trainer)
     learned = json.loads(tokenizer.to_str()) | {"added_tokens": []}  # END stays in the vocabulary of the model
     return Tokenizer.from_str(json.dumps(learned))
 
 
-def _watched(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        stop_if_asked()
+def _watched(texts: Iterable[str], check: Callable[[], None]) -> Iterator[str]:
+    for text in texts:  # on a thread of the tokenizer's own
+        check()
         yield text

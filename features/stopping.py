@@ -13,8 +13,8 @@ class Stopped(Exception):
     """A computation ended because the run did."""
 
 
-def end_with(event: Event) -> None:
-    """Let what this thread computes end once the event is set."""
+def end_with(event: Event | None) -> None:
+    """Let what this thread computes end once the event is set; None: nothing ends it."""
     _THREAD.event = event
 
 
@@ -30,3 +30,8 @@ def stop_check() -> Callable[[], None]:
             raise Stopped
 
     return check
+
+
+def stop_if_asked() -> None:
+    """Raise Stopped once this thread's work is not wanted any more."""
+    stop_check()()

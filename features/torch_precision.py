@@ -43,7 +43,7 @@ def chosen_precision(precision: Precision, device: str, on_gpu: Literal["bf16", 
         return precision
     if device != "cpu":
         return on_gpu
-    return "bf16" if _has_bf16() else "fp32"
+    return "bf16" if has_bf16() else "fp32"
 
 
 def torch_type(precision: str) -> Any:
@@ -65,7 +65,7 @@ def placed(model: Any, device: str, precision: str, feature: str) -> Any:
         raise ConfigError(f"{feature}: the device {device!r} cannot be used ({reason}); try device: auto") from error
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Say whether this CPU multiplies bf16: without the instructions it is slower than fp32."""
     from llvmlite import binding
 

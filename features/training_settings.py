@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, Literal
 
-from .bf16 import has_bf16
+from .torch_precision import has_bf16
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tamis.features.byte_bpe import END, END_ID, SMALLEST, train_tokenizer
-from tamis.features.stopping import STOPPING, Stopped
+from tamis.features.stopping import Stopped, end_with
 from tamis.storage.errors import ConfigError
 from tokenizers import Tokenizer
 
@@ -59,9 +60,11 @@ def test_a_vocabulary_without_room_for_the_bytes_is_an_error():
 
 
 def test_it_stops_when_asked():
-    STOPPING.set()
+    asked = Event()
+    asked.set()
+    end_with(asked)
     try:
         with pytest.raises(Stopped):
             train_tokenizer(TEXTS, 300)
     finally:
-        STOPPING.clear()
+        end_with(None)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice, pairwise
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from tamis.features.byte_bpe import train_tokenizer
 from tamis.features.decoder import Decoder, build
 from tamis.features.packing import Packing, Position
-from tamis.features.stopping import STOPPING, Stopped
+from tamis.features.stopping import Stopped, end_with
 from tamis.features.training import held_out_loss, train
 from tamis.features.training_settings import Settings
 from tamis.features.training_state import State, weights_of
@@ -111,18 +112,21 @@ def test_an_interrupted_training_ends_the_same(tmp_path, stop, precision):
     history = train(whole, packed(), settings, HELD_OUT)
     assert history.losses[1] is None and history.step == 6
 
+    asked = Event()
+
     def stop_there(progress):
         if progress.history.step == stop:
-            STOPPING.set()
+            asked.set()
             publish_checkpoint(tmp_path / "run", tmp_path / "tmp", stop, *progress.state().parts())
 
     first = model()
     poison(first, {2})
+    end_with(asked)
     try:
         with pytest.raises(Stopped):
             train(first, packed(), settings, HELD_OUT, on_progress=stop_there)
     finally:
-        STOPPING.clear()
+        end_with(None)
     kept = newest_checkpoint(tmp_path / "run")
     fresh = model(seed=9)
     poison(fresh, {2 - stop})
