@@ -1,4 +1,9 @@
-"""How a decoder is trained: steps, batches, and the learning rate at each of them."""
+"""How a decoder is trained: steps, batches, precision, and the learning rate at each step.
+
+bf16 is the default where a CPU has instructions for it: `tiny` at context 256 trains 1.7 times as fast as in fp32 (20
+steps of 2,048 tokens each by turns, two cores with AVX512_BF16).
+After 40 such steps on source code the held-out losses were 7.513 and 7.517. Without the instructions, auto is fp32.
+"""
 
 from dataclasses import dataclass
 from math import cos, pi
@@ -9,7 +14,11 @@ from .torch_precision import has_bf16
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of AdamW under a cosine, those of CoLoR-Filter (appendix) but for its eps and weight decay."""
+    """The settings of AdamW under a cosine.
+
+    Peak, warm-up, cosine and betas are CoLoR-Filter's; it has eps 1e-15, no weight decay, updates of 256 sequences and
+    a z-loss, which is left out here. Source: Brandfonbrener et al. 2024, https://arxiv.org/abs/2406.10670, appendix.
+    """
 
     steps: int
     """Updates, over which the learning rate follows its cosine; fewer where the sequences end."""
