@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipelines.api import Run, ingest, load, run, sql
+    from .pipelines.api import Run, ingest, load, run, sql, train_aux
     from .storage.lake import Lake
 
 __version__ = "0.1.0"
-__all__ = ["Lake", "Run", "__version__", "ingest", "load", "run", "sql"]
+__all__ = ["Lake", "Run", "__version__", "ingest", "load", "run", "sql", "train_aux"]
 
 _HOME = {
     "Lake": "tamis.storage.lake",
@@ -20,6 +20,7 @@ _HOME = {
     "load": "tamis.pipelines.api",
     "run": "tamis.pipelines.api",
     "sql": "tamis.pipelines.api",
+    "train_aux": "tamis.pipelines.api",
 }
 
 

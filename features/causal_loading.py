@@ -28,7 +28,7 @@ def load_causal_model(
 ) -> CausalModel:
     """Return the model of a folder on a device. Raises ConfigError where it is none that this can run."""
     tokenizer, prefix = read_tokenizer(folder)
-    model = _read(folder, torch_type("fp32" if device == "cpu" else precision))
+    model = read_causal_model(folder, "fp32" if device == "cpu" else precision)
     n_vectors = int(model.get_input_embeddings().weight.shape[0])
     if (n_ids := max(tokenizer.get_vocab().values(), default=-1) + 1) > n_vectors:
         raise ConfigError(f'losses: the tokenizer of "{folder}" has {n_ids} tokens, its model {n_vectors}')
@@ -49,13 +49,16 @@ def load_causal_model(
     )
 
 
-def _read(folder: Path, dtype: Any) -> Any:
-    """Return the model with all of its weights: transformers makes up those that a file lacks."""
+def read_causal_model(folder: Path, precision: str) -> Any:
+    """Return the model with all of its weights, in fp32, bf16 or fp16, on the CPU. Raises ConfigError.
+
+    transformers makes up weights that a file lacks.
+    """
     from transformers import AutoModelForCausalLM
 
     with reading(folder, "losses", "a causal language model of transformers"):
         model, found = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, output_loading_info=True
+            str(folder), dtype=torch_type(precision), local_files_only=True, output_loading_info=True
         )
     if lacking := sorted(found["missing_keys"]):
         raise ConfigError(

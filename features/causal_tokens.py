@@ -12,6 +12,11 @@ from tokenizers import Tokenizer
 from ..storage.errors import ConfigError
 from ..storage.model_files import model_json
 
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+
 
 def read_tokenizer(folder: Path) -> tuple[Tokenizer, tuple[int, ...]]:
     """Return the tokenizer, without truncation and padding, and the ids it begins with. Raises ConfigError."""
@@ -28,6 +33,15 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, tuple[int, ...]]:
     adds = config.get("add_bos_token")
     prefix = () if adds is False else _template(tokenizer)
     return tokenizer, prefix or (_bos(tokenizer, config) if adds else ())
+
+
+def begin_tokens(folder: Path) -> tuple[int, ...]:
+    """Return what stands before a document in training: what the tokenizer begins with, else the end of text."""
+    if prefix := read_tokenizer(folder)[1]:
+        return prefix
+    end = (model_json(folder / "config.json") or {}).get("eos_token_id")
+    end = end[0] if isinstance(end, list) and end else end
+    return (end,) if isinstance(end, int) else ()
 
 
 def _template(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Documents as sequences of one length for training: end to end, `<|endoftext|>` before each document.
 
 So every position is trained on and none is padding but in the last sequence, which is as long as what is left. A
-document begins after END, as it does when it is scored. Sequences follow the order of the documents alone, and a
-position (a document and a place in it) is all that is needed to go on after any of them.
+document begins after what its tokenizer begins with, as it does when it is scored. Sequences follow the order of the
+documents alone, and a position (a document and a place in it) is all that is needed to go on after any of them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ class Position:
 
     document: int = 0
     offset: int = 0
-    """Tokens of the document that were given, END included."""
+    """Tokens of the document that were given, what it begins with included."""
     n_tokens: int = 0
     """Tokens that were given in all."""
 
@@ -36,14 +36,16 @@ class Packing:
     documents: Documents
     context: int
     budget_tokens: int | None = None
-    """Tokens of all sequences together, END included; default: all there are."""
+    """Tokens of all sequences together, what documents begin with included; default: all there are."""
+    begin: tuple[int, ...] = (END_ID,)
+    """The tokens before each document."""
 
     def __call__(self, start: Position) -> Iterator[tuple[Ids, Position]]:
         """Yield each sequence and the position after it. A last one of a single token is left out: it teaches none."""
         parts: list[Ids] = []
         filled, given, after = 0, start.n_tokens, start
         for number, ids in enumerate(self.documents(start.document), start.document):
-            whole = np.concatenate([[END_ID], np.asarray(ids, np.int64)])
+            whole = np.concatenate([np.array(self.begin, np.int64), np.asarray(ids, np.int64)])
             offset = start.offset if number == start.document else 0
             while offset < len(whole) and (length := self._length(given)):
                 piece = whole[offset : offset + length - filled]

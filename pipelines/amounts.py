@@ -72,6 +72,7 @@ def _percentage(value: str) -> float:
 Written = int | float | str
 """What stands in the file, for the JSON Schema."""
 
+Count = Annotated[int, BeforeValidator(parse_count, json_schema_input_type=Written)]
 Size = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=Written)]
 CountOrShare = Annotated[int | float, BeforeValidator(parse_share, json_schema_input_type=Written)]
 SizeOrShare = Annotated[int | float, BeforeValidator(parse_size_or_share, json_schema_input_type=Written)]

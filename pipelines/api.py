@@ -22,7 +22,8 @@ from ..storage.lake import Lake
 from ..storage.plugins import nearest
 from .compiling import compiling_announced
 from .engine import Threads
-from .flows import check_flow, curate, ingest_corpus, nothing_new
+from .flow_checks import check_entry, check_flow, training_flow
+from .flows import curate, ingest_corpus, nothing_new
 from .loading import Loaded, load_config
 from .plugins import make_feature, make_tokens
 from .progress import Reporter
@@ -92,6 +93,23 @@ def run(
             curate(work, flow, entry)
 
     return _recorded(work, body)
+
+
+def train_aux(
+    config: Loaded | Path | str, model: str, *, flow: str | None = None, overrides: list[str] | None = None,
+    reporter: Reporter | None = None, workers: int | None = None,
+) -> Run:  # fmt: skip
+    """Train a model of the configuration, and those that it comes from, where the lake does not have them.
+
+    It sees what a run of `flow` would show it: what is left before the step that trains it. Without a name, that is the
+    one flow that trains it; where none does, it sees a whole corpus, of which there must be one. Raises as `run` does.
+    """
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
+    name, entry = training_flow(loaded.config, model, flow)
+    check_entry(loaded, name, entry, features)
+    work = _work(loaded, f"train-aux {model}", features, entry.engine.workers if workers is None else workers, reporter)
+    return _recorded(work, lambda: curate(work, name, entry))
 
 
 def ingest(

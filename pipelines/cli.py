@@ -1,4 +1,4 @@
-"""The command line: `tamis run | ingest | status | list | sql | verify | catalog rebuild | schema`.
+"""The command line: `tamis run | train-aux | ingest | status | list | sql | verify | catalog rebuild | schema`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.
@@ -56,6 +56,31 @@ def run_command(
     with _resumable():
         done = api.run(
             config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
+        )
+    print_run(done, as_json)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("train-aux")
+def train_aux_command(
+    model: Annotated[str, typer.Argument(help="Name of an entry of `models`.")],
+    flow: Annotated[
+        str | None, typer.Option(help="The flow that trains it; default: the only one, or a whole corpus.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: the flow's, or the processors.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a model whose losses choose documents, and those that it comes from; a flow that needs it finds it."""
+    from . import api
+    from .progress import Reporter
+    from .summaries import print_run
+
+    with _resumable():
+        done = api.train_aux(
+            config, model, flow=flow, overrides=overrides, reporter=Reporter(quiet=quiet), workers=workers
         )
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)

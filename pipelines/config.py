@@ -12,14 +12,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from ..selectors.cut_rule import CutRule
 from ..storage.errors import ConfigError
 from .amounts import CountOrShare, Size, SizeOrShare
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
-
-
-class Strict(BaseModel):
-    """A mapping in which unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from .model_entries import ModelEntry
+from .strict import Name, Strict
 
 
 class Fields(Strict):
@@ -200,6 +194,20 @@ class DecontaminateStep(Strict):
         return [value] if isinstance(value, str) else value
 
 
+class TrainStep(Strict):
+    """Train models on what has survived up to here, or on targets; all documents go on to the next step."""
+
+    name: Name
+    train: list[Name] = Field(
+        min_length=1, description="names of `models`; those that they come from are trained before them"
+    )
+
+    @field_validator("train", mode="before", json_schema_input_type=str | list[str])
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
 def step_kind(step: Any) -> str | None:
     """Return which of the kinds of steps a step is, None where not exactly one."""
     if not isinstance(step, dict):
@@ -210,17 +218,19 @@ def step_kind(step: Any) -> str | None:
 
 STEP_KINDS: dict[str, type[Strict]] = {
     "filter": FilterStep, "dedup": DedupStep, "select": SelectStep, "decontaminate": DecontaminateStep,
+    "train": TrainStep,
 }  # fmt: skip
 
 Step = Annotated[
     Annotated[FilterStep, Tag("filter")]
     | Annotated[DedupStep, Tag("dedup")]
     | Annotated[SelectStep, Tag("select")]
-    | Annotated[DecontaminateStep, Tag("decontaminate")],
+    | Annotated[DecontaminateStep, Tag("decontaminate")]
+    | Annotated[TrainStep, Tag("train")],
     Discriminator(
         step_kind,
         custom_error_type="step_kind",
-        custom_error_message="a step has a name and exactly one of `filter`, `dedup`, `select`, `decontaminate`",
+        custom_error_message="a step has a name and exactly one of " + ", ".join(f"`{kind}`" for kind in STEP_KINDS),
     ),
 ]
 
@@ -267,5 +277,6 @@ class Config(Strict):
     )
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
     targets: dict[Name, TargetSet] = Field(default_factory=dict)
+    models: dict[Name, ModelEntry] = Field(default_factory=dict)
     features: dict[Name, FeatureEntry] = Field(default_factory=dict)
     flows: dict[Name, FlowEntry] = Field(default_factory=dict)

@@ -1,33 +1,32 @@
 """A flow, from raw files to mixtures, in plain functions; Prefect wraps them elsewhere.
 
-`check_flow` finds everything that can be wrong without reading the corpus; `curate` does the work, stage by stage. Each
-stage goes through `Work.stage`, and that is where Prefect makes a task of it.
+`curate` does the work, stage by stage. Each stage goes through `Work.stage`, and that is where Prefect makes a task of
+it.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
-from ..features.base import Feature
 from ..storage.catalog import build_catalog
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
-from ..storage.plugins import nearest
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
-from .config import Config, Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, SelectStep
+from .aux_models import model_of, planned, with_models
+from .aux_training import Trained, train_model
+from .config import Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, TrainStep
 from .decontaminating import run_decontaminate
-from .deduplicating import deduper, run_dedup
+from .deduplicating import run_dedup
 from .exporting import export
-from .filtering import run_filter, step_rules
+from .filtering import run_filter
+from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
-from .loading import Loaded
 from .measuring import feature_key, measure, tokens_column
-from .selecting import chooser, run_select
+from .selecting import run_select
 from .work import Work
 
-T = TypeVar("T")
 MET_FROM = 0.95
 """A budget counts as met from this share on: the first document that does not fit ends a cut."""
 
@@ -39,51 +38,6 @@ class TargetParts(NamedTuple):
     visible: Survivors
 
 
-def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> FlowEntry:
-    """Return the flow of that name, checked as far as that needs no work. Raises ConfigError."""
-    config = loaded.config
-    flow = _known("flow", name, config.flows)
-    corpus = _known(f"flows.{name}: corpus", flow.corpus, config.corpora)
-    for step in flow.steps:
-        if isinstance(step, FilterStep):
-            step_rules(step, features)
-        elif isinstance(step, DedupStep):
-            deduper(step, features)
-        elif isinstance(step, DecontaminateStep):
-            for target in step.decontaminate:
-                _known(f"step {step.name!r}: target", target, config.targets)
-        else:
-            _check_select(config, step, features)
-    list_inputs(corpus.files, loaded.root)
-    for target in _target_names(flow):
-        list_inputs(config.targets[target].files, loaded.root)
-    return flow
-
-
-def _check_select(config: Config, step: SelectStep, features: Mapping[str, Feature]) -> None:
-    chooser(step, features)
-    for name, weight in step.target.items():
-        _known(f"step {step.name!r}: target", name, config.targets)
-        if weight is not None and not 0 < weight < math.inf:
-            raise ConfigError(f"step {step.name!r}: target {name!r} has the share {weight}, expected a number above 0")
-
-
-def _known(what: str, name: str, entries: Mapping[str, T]) -> T:
-    if name not in entries:
-        raise ConfigError(f"{what} {name!r} is not in the configuration{nearest(name, list(entries))}")
-    return entries[name]
-
-
-def _target_names(flow: FlowEntry) -> list[str]:
-    decontaminated = (n for step in flow.steps if isinstance(step, DecontaminateStep) for n in step.decontaminate)
-    return list(dict.fromkeys([*_wanted_names(flow), *decontaminated]))
-
-
-def _wanted_names(flow: FlowEntry) -> list[str]:
-    """Return the targets that selectors see."""
-    return [n for step in flow.steps if isinstance(step, SelectStep) for n in step.target]
-
-
 def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
     """Say whether the raw files are those of the newest snapshots, and a run of this very flow over them was finished.
 
@@ -91,7 +45,7 @@ def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
     """
     config = work.config
     entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
-    entries |= {target_corpus(n): config.targets[n] for n in _target_names(flow)}
+    entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
     found = {}
     for corpus, entry in entries.items():
         last = unchanged(work.lake, corpus, list_inputs(entry.files, work.root), ingest_options(entry))
@@ -106,7 +60,7 @@ def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str
     return fingerprint(
         {
             "flow": flow.model_dump(exclude={"engine"}),
-            "targets": {n: work.config.targets[n].holdout for n in _target_names(flow)},
+            "targets": {n: work.config.targets[n].holdout for n in target_names(work.config, flow)},
             "features": _features_used(work, flow),
             "tokens": tokens_column(work).key,
             "seed": work.config.seed,
@@ -117,15 +71,19 @@ def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str
 
 
 def _features_used(work: Work, flow: FlowEntry) -> list[str]:
-    """Return the keys of the features that a flow asks for: their models and files are in them."""
-    used = set()
-    for step in flow.steps:
-        if isinstance(step, FilterStep):
-            used |= {work.features[a] for rule in step_rules(step, work.features) for a in rule.aliases}
-        elif isinstance(step, DedupStep | SelectStep):
-            inputs = deduper(step, work.features) if isinstance(step, DedupStep) else chooser(step, work.features)
-            used |= {column.feature for column in (*inputs.columns, *inputs.asked)}
-    return sorted(map(feature_key, used))
+    """Return what names the features that a flow asks for, with their models and files.
+
+    The models that it trains are among them, without the documents, which the steps and snapshots name.
+    """
+    config, keys = work.config, set()
+    for feature in (f for step in flow.steps for f in features_of(step, work.features)):
+        name = model_of(feature, config.models)
+        keys.add(
+            feature_key(feature) if name is None else fingerprint([feature.name, feature.version, asdict(feature)])
+        )
+    steps = (step for step in flow.steps if isinstance(step, TrainStep))
+    models = (one for step in steps for one in planned(config, work.root, step, ()))
+    return sorted({*keys, *(fingerprint({"name": one.name, "model": one.recipe()}) for one in models)})
 
 
 def curate(work: Work, name: str, flow: FlowEntry) -> None:
@@ -134,18 +92,28 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     entry = work.config.corpora[flow.corpus]
     snapshot = ingest_corpus(work, flow.corpus, entry)
     build_catalog(work.lake)  # the documents can be asked for while the steps run
-    targets = {target: _target(work, target) for target in _target_names(flow)}
-    _refuse_invisible({target: targets[target] for target in _wanted_names(flow)})
+    targets = {target: _target(work, target) for target in target_names(work.config, flow)}
+    _refuse_invisible({target: targets[target] for target in wanted_names(work.config, flow)})
     corpus = survivors = Survivors.of(snapshot)
     record.tokenizer, record.tokens_key = work.config.tokenizer, tokens_column(work).key
     measure(work, corpus, tokens_column(work))
     manifest: dict[str, Any] = {}
+    visible = {target: parts.visible for target, parts in targets.items()}
+    trained: dict[str, Trained] = {}
+    with_folders = work
     for step in flow.steps:
-        manifest = _run_step(work, step, survivors, corpus, targets)
+        if isinstance(step, TrainStep):
+            for one in planned(work.config, work.root, step, trained):
+                trained[one.name] = train_model(work, one, survivors, visible, trained)
+            folders = {name: found.folder for name, found in trained.items()}
+            with_folders = replace(work, features=with_models(work.features, folders))
+            continue
+        manifest = _run_step(with_folders, step, survivors, corpus, targets)
         record.steps.append(_summary(step, manifest))
         _note_shortfall(work, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
-    record.outputs = export(work, name, flow.outputs, survivors, manifest["selection"])
+    if flow.outputs:
+        record.outputs = export(work, name, flow.outputs, survivors, manifest["selection"])
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})

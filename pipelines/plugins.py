@@ -26,7 +26,7 @@ def make_feature(alias: str, entry: FeatureEntry, root: Path) -> Feature:
     """Return the feature of an entry; relative paths among its parameters are below `root`."""
     kind = FEATURES.find(entry.use)
     parameters = {k: _below(root, k, v) for k, v in entry.parameters.items()}
-    return _make(kind, parameters, f"features.{alias}")
+    return checked(kind, parameters, f"features.{alias}")
 
 
 def make_tokens(tokenizer: str, root: Path) -> Tokens:
@@ -51,7 +51,7 @@ def make_selector(kind: str, name: str, parameters: Mapping[str, Any], features:
             f"{', '.join(features) or 'there is none yet'}"
         )
     named = {k: _named(features, v, f"{place}: {k}") for k, v in parameters.items() if k in _feature_fields(found)}
-    return _make(found, {**parameters, **named}, place)
+    return checked(found, {**parameters, **named}, place)
 
 
 def _feature_fields(kind: type[Any]) -> set[str]:
@@ -96,7 +96,8 @@ def summary_recipe(selector: Selector) -> dict[str, Any]:
     return {name: recipe[name] for name in ("selector", "version", "needs")} | {"parameters": parameters}
 
 
-def _make(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
+def checked(kind: type[T], parameters: Mapping[str, Any], place: str) -> T:
+    """Return a dataclass made of parameters. Raises ConfigError for one that is unknown or of another type."""
     _refuse_unknown(kind, parameters, place)
     try:
         return TypeAdapter(kind).validate_python(_with_group_defaults(kind, parameters))

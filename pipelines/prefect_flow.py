@@ -101,6 +101,8 @@ def publish_artifacts(record: RunRecord) -> None:
 
 
 def _message(record: RunRecord) -> str:
-    last = record.steps[-1]
     warnings = f", with {len(record.warnings)} warnings" if record.warnings else ""
+    if not record.steps:
+        return f"{len(record.models):,} models{warnings}"
+    last = record.steps[-1]
     return f"{last['kept']:,} documents, {last['tokens_kept']:,} tokens{warnings}"

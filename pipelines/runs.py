@@ -58,6 +58,7 @@ class RunRecord:
     tokens_key: str = ""
     stages: list[Stage] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None

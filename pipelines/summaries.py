@@ -42,6 +42,8 @@ def print_run(run: Run, as_json: bool) -> None:
         if found := step.get("clusters"):
             _line(f"clusters  {step['name']}: {found['n_clusters']:,}, {found['empty_clusters']:,} empty; "
                   + " and ".join(_short(run.lake.root / found[name]) for name in ("table", "map")))  # fmt: skip
+    for model in record.models:
+        _line(f"model     {model['name']}: {_short(Path(model['folder']))} and curve.png beside it")
     for folder in run.outputs:
         _line(f"mixture   {_short(folder)}")
     if record.steps:
@@ -66,6 +68,10 @@ def _print_record(record: RunRecord) -> None:
         for step in record.steps:
             for name, value in (step.get("health") or {}).items():
                 _line(f"  {step['name']}: {name.replace('_', ' ')} {_number(value)}")
+    if record.models:
+        rows = [[m["name"], m["parameters"], m["tokens"], *(m["held_out"] or (None, None)), m["loss"], m["seconds"],
+                 m["tokens"] / max(m["seconds"], 0.1)] for m in record.models]  # fmt: skip
+        _table(["model", "parameters", "tokens", "held out before", "after", "loss", "seconds", "tokens/s"], rows)
     for warning in record.warnings:
         _line(f"warning   {warning}")
 

@@ -16,11 +16,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from .catalog_models import MODELS, OF_ITS_MODEL, curve_files, model_rows
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
 from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
 from .snapshots import Snapshot, corpora, newest, packs_of
+from .trained_models import CURVE
 
 _DUCKDB_TYPES = {
     pa.string(): "VARCHAR", pa.large_string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER",
@@ -41,6 +43,7 @@ _TABLES = {
     "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, "
     "kept BIGINT, tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, "
     "health VARCHAR, deciding BOOLEAN",
+    "models": MODELS,
     "mixtures": "mixture VARCHAR, key VARCHAR, run VARCHAR, format VARCHAR, documents BIGINT, tokens BIGINT, "
     "bytes BIGINT, files BIGINT, path VARCHAR",
 }
@@ -139,6 +142,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
     for r in runs:
         rows["runs"].append(tuple(r[column] for column in _RUN_COLUMNS))
         rows["steps"] += _step_rows(r)
+        rows["models"] += model_rows(lake, r)
     for path in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
         m = read_json(path)
         rows["mixtures"].append((m["mixture"], m["key"], m["run"], m["format"], m["rows"], m["tokens"], m["bytes"],
@@ -220,6 +224,7 @@ def _result_views(connection: Any, lake: Lake) -> None:
     connection.execute("""
         create view scores as
         select run, step, corpus, doc_id, score, rank, shard, row from selection_steps where score is not null""")
+    _view(connection, "training", curve_files(lake), CURVE, OF_ITS_MODEL)
     _cluster_view(connection, lake)
 
 

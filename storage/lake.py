@@ -100,6 +100,14 @@ class Lake:
         """Folder of the table and map of the clusters that a selection was made by."""
         return self.root / "clusters" / CLUSTER_TABLES / selection
 
+    def model(self, key: str) -> Path:
+        """Folder of one trained model."""
+        return self.root / "models" / key
+
+    def training(self, key: str) -> Path:
+        """Folder of what a training needs while it goes on: its tokens and its checkpoints."""
+        return self.root / "training" / key
+
     def mixture(self, name: str, key: str) -> Path:
         """Folder of one published mixture."""
         return self.root / "mixtures" / name / key

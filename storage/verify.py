@@ -16,6 +16,7 @@ from .documents import text_hashes
 from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
+from .model_files import model_digest
 from .publish import DIGEST_FIELD
 from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
@@ -41,7 +42,7 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "scores", "selections", "clusters")
+    computed = ("features", "scores", "selections", "clusters", "models")
     for folder, repair in (*((name, AGAIN) for name in computed), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
@@ -134,9 +135,17 @@ def _mixture(manifest: Path) -> Iterator[Damage]:
                          "remove the mixture's folder; the next `tamis run` writes it again")  # fmt: skip
 
 
+def _model(record: Path) -> Iterator[Damage]:
+    folder = record.parent / "model"
+    if not folder.is_dir() or model_digest(folder) != read_json(record)["digest"]:
+        yield Damage(str(folder), "does not have the digest of training.json",
+                     "remove the model's folder; the next `tamis run` trains it again")  # fmt: skip
+
+
 _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("runs/*/run.json", "remove its folder; the results of the run stay", _json),
     ("clusters/*/*/clusters.json", AGAIN, _json),
+    ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
     ("selections/*/manifest.json", AGAIN, _selection),
     ("mixtures/*/*/manifest.json", AGAIN, _mixture),
 )

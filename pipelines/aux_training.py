@@ -1,0 +1,238 @@
+"""The stage that trains a model: a tokenizer, the tokens of its documents, the training itself, and what is published.
+
+A kill costs what was done since the last checkpoint, a minute at most; on a CPU the same command then comes to the same
+weights, bit for bit.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ..features.byte_bpe import train_tokenizer
+from ..features.causal_loading import read_causal_model
+from ..features.causal_saving import copy_tokenizer, save_causal_model, save_tokenizer
+from ..features.causal_tokens import begin_tokens, read_tokenizer
+from ..features.decoder import build, n_parameters
+from ..features.packing import Packing, Position
+from ..features.training import Progress, train
+from ..features.training_settings import Settings
+from ..features.training_state import History, State
+from ..selectors.keyed import stream_key
+from ..storage.checkpoints import newest_checkpoint, publish_checkpoint
+from ..storage.errors import ConfigError
+from ..storage.fingerprint import fingerprint
+from ..storage.survivors import Survivors
+from ..storage.trained_models import model_path, publish_model, training_record
+from .aux_models import TOKENIZER_BYTES, Plan
+from .loss_curve import curve_table, draw_curve
+from .runs import Stage
+from .token_samples import TokenSample, read_tokens, sampled_texts
+from .work import Work
+
+SECONDS_BETWEEN_CHECKPOINTS = 50.0
+UPDATES, TOKENS_OF_UPDATE = 1_000, 131_072
+"""Batches are accumulated, unless told otherwise, as long as this many updates are left, up to this many tokens in one:
+the size of CoLoR-Filter's (256 sequences of 512), which a small budget would be over after too few of."""
+HELD_OUT_OF_BUDGET = 50
+"""Of a budget at most this part is watched, or the evaluations would cost more than a tenth of the training."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that is in the lake."""
+
+    key: str
+    folder: Path
+    """As Hugging Face lays it out."""
+
+
+def train_model(
+    work: Work, plan: Plan, pool: Survivors, targets: Mapping[str, Survivors], trained: Mapping[str, Trained]
+) -> Trained:
+    """Return a model, trained now where the lake does not have it; `trained` has the one that it goes on from.
+
+    Raises ConfigError where there is nothing to train on, or the losses stay without finite numbers.
+    """
+    base = trained[plan.base.name] if isinstance(plan.base, Plan) else None
+    documents = pool if plan.entry.target is None else targets[plan.entry.target]
+    used = [documents.digest] if plan.base is not None else [documents.digest, pool.digest]
+    recipe = {"model": plan.recipe(), "base": base and base.key, "documents": used, "seed": work.config.seed}
+    key = fingerprint(recipe)
+    record = training_record(work.lake, key)
+    if record is None:
+        folder = plan.base if isinstance(plan.base, Path) else (base.folder if base else None)
+        record = _Job(work, plan, key, pool, documents, folder).run()
+    else:
+        work.stage(f"train {plan.name}", lambda stage: stage.reuse(1))
+    work.log.record.models.append({"name": plan.name, "folder": str(model_path(work.lake, key)), **record})
+    if record["tokens_planned"] < (record["budget"] or 0):
+        work.log.warn(
+            f"model {plan.name}: {record['tokens_planned']:,} of the {record['budget']:,} tokens of its budget are all "
+            f"there are in {plan.epochs:g} passes; raise `epochs`, or lower the budget"
+        )
+    return Trained(key, model_path(work.lake, key))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training and what it needs."""
+
+    work: Work
+    plan: Plan
+    key: str
+    pool: Survivors
+    documents: Survivors
+    base: Path | None
+
+    def run(self) -> dict[str, Any]:
+        """Make what is needed, train, publish, and return the record."""
+        tokenizer, begin = self._tokenizer()
+        sample = self._sample(tokenizer, begin)
+        if sample.n_tokens < 2:
+            raise ConfigError(f"model {self.plan.name}: there are no documents to train it on")
+        stage = partial(self._train, tokenizer, begin, sample)
+        record: dict[str, Any] = self.work.stage(f"train {self.plan.name}", stage)
+        shutil.rmtree(self.work.lake.training(self.key), ignore_errors=True)
+        return record
+
+    def _key(self, purpose: str, passed: int = 0) -> int:
+        """Return a key that is the same for all models: those on the same pool share a tokenizer and documents."""
+        return stream_key(self.work.config.seed, "models", purpose, passed)
+
+    def _tokenizer(self) -> tuple[Tokenizer, tuple[int, ...]]:
+        """Return the tokenizer of the base, or one that is learned from the pool; and what documents begin with."""
+        if self.base is not None:
+            return read_tokenizer(self.base)[0], begin_tokens(self.base)
+        size = self.plan.entry.vocabulary
+        key = self._key("tokenizer")
+        recipe = {"tokenizer": size, "bytes": TOKENIZER_BYTES, "pool": self.pool.digest, "key": key}
+        path = self.work.lake.state(fingerprint(recipe)) / "tokenizer.json"
+
+        def learn(stage: Stage) -> Tokenizer:
+            if path.exists():
+                stage.reused = 1
+                return Tokenizer.from_file(str(path))
+            name = f"tokenizer of {self.plan.name}"
+            found = train_tokenizer(sampled_texts(self.work, name, self.pool, key, TOKENIZER_BYTES), size)
+            self.work.lake.publish_bytes(path, found.to_str().encode())
+            stage.computed = 1
+            return found
+
+        return self.work.stage(f"tokenizer {self.plan.name}", learn), Packing.begin
+
+    def _sample(self, tokenizer: Tokenizer, begin: tuple[int, ...]) -> TokenSample:
+        entry = self.plan.entry
+        keys = partial(self._key, f"documents of generation {self.plan.generation}")
+        budget = entry.tokens
+        held_out = entry.held_out if budget is None else min(entry.held_out, budget // HELD_OUT_OF_BUDGET)
+        wanted = budget + held_out if budget and entry.target is None else None
+        path = self.work.lake.training(self.key) / "tokens.arrow"
+        name = f"tokens {self.plan.name}"
+        return TokenSample(
+            read_tokens(self.work, name, self.documents, tokenizer, keys(0), wanted, path), keys, len(begin), held_out
+        )
+
+    def _train(self, tokenizer: Tokenizer, begin: tuple[int, ...], sample: TokenSample, stage: Stage) -> dict[str, Any]:
+        entry, lake = self.plan.entry, self.work.lake
+        model = self._model().to(self.plan.device)
+        context = entry.context or min(model.config.max_position_embeddings, 2048)
+        planned = int(self.plan.epochs * sample.n_tokens)
+        if entry.tokens is not None:
+            planned = min(planned, entry.tokens)
+        settings = _with_steps(self.plan, planned, context)
+        held_out = [ids for ids, _ in Packing(sample.watched, context, None, begin)(Position())]
+        if not held_out:
+            settings = replace(settings, patience=None)
+        run = _Run(self, settings, planned, context)
+        begun = time.monotonic()
+        history = run.train(model, Packing(sample.documents, context, planned, begin), held_out)
+        curve = curve_table(history, run.tokens_a_step, planned)
+        record = {
+            "model": self.plan.name, "parameters": n_parameters(model), "documents": len(sample.file),
+            "tokens": run.tokens_after(history.step), "tokens_planned": planned, "budget": entry.tokens,
+            "tokens_a_pass": sample.n_tokens, "context": context,
+            "tokens_a_step": run.tokens_a_step, "steps": history.step, "skipped": history.n_skipped,
+            "loss": next((x for x in reversed(history.losses) if x is not None), None),
+            "held_out": [history.held_out[0][1], history.held_out[history.best][1]] if held_out else None,
+            "seconds": round(run.seconds_before + time.monotonic() - begun, 1), "recipe": self.plan.recipe(),
+        }  # fmt: skip
+        title = f"{self.plan.name}: {n_parameters(model) / 1e6:.3g}M parameters, {record['tokens']:,} tokens"
+        picture = draw_curve(curve, title, None if settings.patience is None else history.held_out[history.best])
+        stage.computed = 1
+
+        def save(folder: Path) -> None:
+            save_causal_model(model, folder)
+            if self.base is not None:
+                copy_tokenizer(self.base, folder)
+            else:
+                save_tokenizer(tokenizer, context, folder)
+
+        return publish_model(lake, self.key, save, curve, picture, record)
+
+    def _model(self) -> Any:
+        """Return the weights that the training begins with; nothing is dropped out, so that it can be repeated."""
+        if self.base is not None:
+            return read_causal_model(self.base, "fp32").eval()
+        decoder = self.plan.decoder
+        assert decoder is not None  # an entry has either a size or a base
+        return build(decoder, self.plan.entry.vocabulary, self._key("weights") >> 1)
+
+
+class _Run:
+    """A training that goes on from its newest checkpoint, shows how far it is, and makes checkpoints."""
+
+    def __init__(self, job: _Job, settings: Settings, planned: int, context: int) -> None:
+        self._job, self._settings, self._planned = job, settings, planned
+        self.tokens_a_step = context * settings.batch * settings.accumulation
+        self._folder = job.work.lake.training(job.key) / "checkpoints"
+        found = newest_checkpoint(self._folder)
+        self._state = None if found is None else State.of(found.tensors, found.rest)
+        self.seconds_before: float = 0.0 if found is None else found.rest["seconds"]
+
+    def tokens_after(self, step: int) -> int:
+        """Return how many tokens were trained on after so many steps."""
+        return min(self._planned, step * self.tokens_a_step)
+
+    def train(self, model: Any, packing: Packing, held_out: list[Any]) -> History:
+        """Train to the end."""
+        begun = last = time.monotonic()
+        done = 0 if self._state is None else self._state.history.step
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal last, done
+            history, before = progress.history, self.tokens_after(done)
+            done = history.step
+            advance(self.tokens_after(done) - before, _note(history))
+            if time.monotonic() - last >= SECONDS_BETWEEN_CHECKPOINTS:
+                tensors, rest = progress.state().parts()
+                rest["seconds"] = self.seconds_before + time.monotonic() - begun
+                publish_checkpoint(self._folder, self._job.work.lake.scratch, done, tensors, rest)
+                last = time.monotonic()
+
+        name = f"train {self._job.plan.name}"
+        with self._job.work.reporter.meter(self._planned, name, "tokens", self.tokens_after(done)) as advance:
+            return train(model, packing, self._settings, held_out, self._state, on_progress)
+
+
+def _with_steps(plan: Plan, tokens: int, context: int) -> Settings:
+    """Return the settings with what follows from the tokens: updates, the batches of one, and when to evaluate."""
+    batch = context * plan.settings.batch
+    accumulation = plan.settings.accumulation
+    if "accumulation" not in plan.entry.parameters:
+        accumulation = max(1, min(tokens // (UPDATES * batch), TOKENS_OF_UPDATE // batch))
+    steps = max(1, math.ceil(tokens / (batch * accumulation)))
+    every = max(1, round(steps / plan.entry.evaluations))
+    return replace(plan.settings, steps=steps, accumulation=accumulation, evaluate_every=every)
+
+
+def _note(history: History) -> str:
+    loss = history.losses[-1]
+    found = "no finite loss" if loss is None else f"loss {loss:.3f}"
+    return found + (f", held out {history.held_out[-1][1]:.3f}" if history.held_out else "")

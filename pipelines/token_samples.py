@@ -1,0 +1,180 @@
+"""The documents that a model is trained on, as token ids: a keyed random sample of the pool, or a whole target.
+
+The sample is the documents with the smallest keyed numbers, in the order of these, until there are as many tokens as
+are wanted: the same for any shards, workers and order of files, and a larger one begins with a smaller one. The first
+of them, some tokens, are held out. A second pass over the documents has another order.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from ..selectors.keyed import uniform
+from ..storage.shards import Shard
+from ..storage.survivors import Survivors
+from ..storage.token_files import TOKENS, TokenFile, publish_tokens
+from .measuring import documents_in
+from .runs import Stage
+from .work import Work
+
+BYTES_A_TOKEN = 5
+"""What a sample is first taken to need; it is made again, twice as large, where that was too few."""
+HELD_OUT_AT_MOST = 0.1
+ALL = 2.0
+"""Above every keyed number."""
+
+Keys = Callable[[int], int]
+"""The key of the random numbers of a pass."""
+
+
+@dataclass(frozen=True)
+class TokenSample:
+    """Tokenised documents, those that are held out, and those that are trained on."""
+
+    file: TokenFile
+    keys: Keys
+    n_begin: int
+    """Tokens that come before each document."""
+    most_held_out: int
+    """Tokens; at most a tenth of what there is is taken."""
+
+    @cached_property
+    def held_out(self) -> npt.NDArray[np.int64]:
+        """The numbers of the documents that are watched."""
+        return self._ordered[: self._n_held_out]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of one pass over what is trained on, what documents begin with included."""
+        return int(self._sizes[self._ordered[self._n_held_out :]].sum())
+
+    def watched(self, start: int) -> Iterator[npt.NDArray[np.uint32]]:
+        """Yield the token ids of the held-out documents."""
+        return (self.file[n] for n in self.held_out[start:].tolist())
+
+    def documents(self, start: int) -> Iterator[npt.NDArray[np.uint32]]:
+        """Yield the token ids of the documents from a number on, pass after pass without an end."""
+        trained = self._ordered[self._n_held_out :]
+        number = start
+        while len(trained):
+            passed, at = divmod(number, len(trained))
+            order = trained if passed == 0 else trained[self._order(trained, passed)]
+            for document in order[at:].tolist():
+                yield self.file[document]
+            number = (passed + 1) * len(trained)
+
+    @cached_property
+    def _sizes(self) -> npt.NDArray[np.int64]:
+        return self.file.lengths + self.n_begin
+
+    @cached_property
+    def _ordered(self) -> npt.NDArray[np.int64]:
+        return self._order(np.arange(len(self.file)), 0)
+
+    @cached_property
+    def _n_held_out(self) -> int:
+        sizes = np.cumsum(self._sizes[self._ordered])
+        most = min(self.most_held_out, int(HELD_OUT_AT_MOST * sizes[-1])) if len(sizes) else 0
+        return int(np.searchsorted(sizes, most, side="right"))
+
+    def _order(self, numbers: npt.NDArray[np.int64], passed: int) -> npt.NDArray[np.int64]:
+        keys = self.file.doc_keys[numbers]
+        order: npt.NDArray[np.int64] = np.lexsort((keys, uniform(keys, self.keys(passed))))
+        return order
+
+
+def read_tokens(
+    work: Work, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, wanted: int | None, path: Path
+) -> TokenFile:
+    """Return a file of documents with the smallest keyed numbers that have at least `wanted` tokens; None: of all.
+
+    It has fewer where there are no more documents.
+    """
+
+    def tokenised(stage: Stage) -> TokenFile:
+        if path.exists() and _is_enough(found := TokenFile(path), wanted, survivors):
+            stage.reused = 1
+            return found
+        n_bytes = None if wanted is None else BYTES_A_TOKEN * wanted
+        while True:
+            limit = ALL if n_bytes is None else _limit(survivors, key, n_bytes)
+            publish_tokens(path, _batches(work, name, survivors, tokenizer, key, limit), work.lake.scratch)
+            stage.computed += 1
+            if _is_enough(found := TokenFile(path), wanted, survivors):
+                return found
+            assert n_bytes is not None  # all documents are enough
+            n_bytes *= 2
+
+    return work.stage(name, tokenised)
+
+
+def sampled_texts(work: Work, name: str, survivors: Survivors, key: int, n_bytes: int) -> Iterator[str]:
+    """Yield the texts with the smallest keyed numbers, of so many bytes together, shard after shard."""
+    limit = _limit(survivors, key, n_bytes)
+    read = partial(_read, survivors, key, limit)
+    for batch in work.map(name, read, _items(survivors, key, limit), documents_in):
+        yield from (text or "" for text in batch.column("text").to_pylist())
+
+
+def _is_enough(file: TokenFile, wanted: int | None, survivors: Survivors) -> bool:
+    return len(file) == survivors.n_documents or (wanted is not None and int(file.lengths.sum()) >= wanted)
+
+
+def _limit(survivors: Survivors, key: int, n_bytes: int) -> float:
+    """Return the keyed number up to which documents have at least so many bytes; memory is the sample's."""
+    numbers, sizes = np.empty(0), np.empty(0, np.int64)
+    for shard in survivors.shards:
+        found, inside = _numbers(survivors, shard, key)
+        numbers = np.concatenate([numbers, found[inside]])
+        sizes = np.concatenate([sizes, shard.read_column("n_bytes").to_numpy()[inside]])
+        order = np.argsort(numbers, kind="stable")
+        n = int(np.searchsorted(np.cumsum(sizes[order]), n_bytes)) + 1
+        numbers, sizes, is_all = numbers[order[:n]], sizes[order[:n]], n > len(order)
+    return ALL if not len(numbers) or is_all else float(numbers[-1])
+
+
+def _numbers(survivors: Survivors, shard: Shard, key: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    return uniform(shard.read_column("doc_key").to_numpy(), key), survivors.mask(shard)
+
+
+def _items(survivors: Survivors, key: int, limit: float) -> list[tuple[Shard, int]]:
+    """Return the row groups that have documents of the sample."""
+    found = []
+    for shard in survivors.shards:
+        numbers, inside = _numbers(survivors, shard, key)
+        wanted = inside & (numbers <= limit)
+        groups = enumerate(shard.row_groups)
+        found += [(shard, group) for group, (start, n) in groups if wanted[start : start + n].any()]
+    return found
+
+
+def _read(survivors: Survivors, key: int, limit: float, item: tuple[Shard, int]) -> pa.RecordBatch:
+    """Return the documents of the sample in one row group: doc_key and text."""
+    shard, group = item
+    start, n = shard.row_groups[group]
+    batch = shard.read_group(group, ["doc_key", "text"])
+    inside = survivors.mask(shard)[start : start + n]
+    return batch.filter(pa.array(inside & (uniform(batch.column("doc_key").to_numpy(), key) <= limit)))
+
+
+def _batches(
+    work: Work, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, limit: float
+) -> Iterator[pa.RecordBatch]:
+    """Yield the documents of the sample as token ids."""
+
+    def tokenised(item: tuple[Shard, int]) -> pa.RecordBatch:
+        batch = _read(survivors, key, limit, item)
+        texts = [text or "" for text in batch.column("text").to_pylist()]
+        ids = [np.array(one.ids, np.uint32) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        offsets = np.cumsum([0, *map(len, ids)])
+        values = np.concatenate(ids) if ids else np.empty(0, np.uint32)
+        lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.uint32()))
+        return pa.record_batch([batch.column("doc_key"), lists], schema=TOKENS)
+
+    return work.map(name, tokenised, _items(survivors, key, limit), documents_in)
