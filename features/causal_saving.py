@@ -3,13 +3,13 @@
 The tokenizer of a new model puts `<|endoftext|>` before every text, which is what it was trained with.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from ..storage.model_files import write_model_json
 from .byte_bpe import END, END_ID
 from .causal_tokens import TOKENIZER_FILES
 from .transformers_loading import no_bar
@@ -33,7 +33,7 @@ def save_tokenizer(tokenizer: Tokenizer, context: int, folder: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END, "eos_token": END, "add_bos_token": True,
         "model_max_length": context, "clean_up_tokenization_spaces": False,
     }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_model_json(folder / "tokenizer_config.json", config)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

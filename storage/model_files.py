@@ -66,6 +66,11 @@ def model_json(path: Path) -> Any:
         raise ConfigError(f'model: "{path}" is not JSON ({error}); get the model again') from error
 
 
+def write_model_json(path: Path, value: Any) -> None:
+    """Write a model's configuration into a folder that is not published yet."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of a safetensors file. Raises ConfigError where it is damaged."""
     from safetensors import SafetensorError, safe_open

@@ -1,4 +1,4 @@
-"""Models that a flow trains: the same for any workers and shards, once for all flows, and whole after an interruption."""
+"""Models that a flow trains: the same for any workers and shards, once for all flows, whole after an interruption."""
 
 import json
 import subprocess
@@ -63,10 +63,11 @@ def test_a_flow_trains_models_and_chooses_by_their_losses(whole):
     _, run = whole
     prior, python = models(run)["prior"], models(run)["python"]
     assert prior["held_out"][1] < prior["held_out"][0] - 1, "it has learned"
-    assert python["held_out"][1] < python["held_out"][0] - 0.1 and python["documents"] == 16, "the visible part alone"
+    assert python["held_out"][1] < python["held_out"][0] - 0.1
+    assert python["documents"] == run.record.targets["code"]["visible"] < run.record.targets["code"]["documents"]
     kept = chosen(run)
     of_code = {d["id"] for d in documents(160) if d["source"] == "code"}
-    assert len(kept) == 20 and sum(doc in of_code for doc in kept) >= 18
+    assert len(kept) == 20 and sum(doc in of_code for doc in kept) >= 14, "5 by lot"
     assert list(verify(run.lake)) == [] and not list(run.lake.training("x").parent.glob("*"))
 
 
@@ -228,9 +229,9 @@ def test_two_flows_that_train_a_model_must_be_told_apart(tmp_path):
     config = yaml.safe_load(path.read_text())
     config["flows"]["other"] = config["flows"]["small"]
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(ConfigError, match="small, other; name one with --flow"):
+    with pytest.raises(ConfigError, match="other, small; name one with --flow"):
         tamis.train_aux(path, "prior")
-    with pytest.raises(ConfigError, match="no model 'priors'|model 'priors'"):
+    with pytest.raises(ConfigError, match="did you mean 'prior'"):
         tamis.train_aux(path, "priors")
 
 
