@@ -19,7 +19,7 @@ cut over all groups. A parameter that is a `Feature` is the name of an entry of 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -79,6 +79,15 @@ class Selector(ABC):
     def expressions(self) -> Mapping[str, str]:
         """Columns of numbers that the batches of the pool carry beside, by name: SQL over features and documents."""
         return {}
+
+    @property
+    def first_shares(self) -> Literal["equal", "proportional"] | None:
+        """How a step with `refine` divides the budget of its first round between the clusters (`clustering`).
+
+        None: this selector cannot be refined. One that can makes a single cut of the column `score`, the same documents
+        in the same order however often it is asked, and takes the shares of `rule` in place of its own.
+        """
+        return None
 
     @property
     def sample_size(self) -> int:

@@ -5,6 +5,8 @@ gives each cluster a share of the budget in proportion to its size and samples w
 clusters the same share, what a small one cannot take is lost, and samples with weights exp(q), which overflows beyond
 709. Here both are Gumbel top-k in log space: the key is log q + g or q + g, which samples by the same law without
 replacement. (The paper samples with replacement; a document that is drawn twice is not repeated here.)
+
+A step with `refine` chooses in rounds (`refinement`), each with `sampler`: with `kmq` the first is as the paper's.
 """
 
 import math
@@ -54,7 +56,8 @@ class KMeans(Selector):
     mode: Literal["paper", "official"] = "paper"
     """kmq: weights q (paper) or exp(q) (official code); shares of the clusters by size (paper) or equal (official)."""
     shares: Literal["proportional", "equal"] | None = None
-    """Of the budget: by the size of the clusters, or the same for all; default: by `mode`."""
+    """Of the budget: by the size of the clusters, or the same for all; default: by `mode`. With `refine`, of the first
+    round's budget; default: the same for all."""
 
     def __post_init__(self) -> None:
         if (self.sampler == "kmq") != (self.quality is not None):
@@ -68,6 +71,11 @@ class KMeans(Selector):
     def expressions(self) -> Mapping[str, str]:
         """The quality."""
         return {} if self.quality is None else {"quality": self.quality}
+
+    @property
+    def first_shares(self) -> Literal["equal", "proportional"]:
+        """As `shares` says; by default the same for all (w = 1/k in Algorithm 1)."""
+        return self.shares or "equal"
 
     @property
     def sample_size(self) -> int:
@@ -95,10 +103,10 @@ class KMeans(Selector):
         return weights
 
     def select(self, parts: Callable[[str], Parts], state: ClusterState, rule: CutRule, draw: Draw) -> Choice:
-        """Cut every cluster by its share of the budget."""
+        """Cut every cluster by its share of the budget: that of the rule in a round (`refinement`), or as `shares`."""
         if rule.budget is not None:
             shares = self.shares or ("proportional" if self.mode == "paper" else "equal")
-            if shares == "equal":
+            if shares == "equal" and rule.shares is None:
                 rule = self._equal(rule, max(1, len(state.centroids)))
             rule = replace(rule, remainders=shares == "proportional" or self.mode == "paper")
         return Choice({"score": make_cut(parts("score"), rule, draw("cut"))})

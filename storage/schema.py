@@ -77,3 +77,30 @@ SELECTION = pa.schema(
         pa.field("multiplicity", pa.int32(), nullable=False),
     ]
 )
+
+#: One row a cluster: what a round of a refined step did with it, clusters in their order.
+ROUND = pa.schema(
+    [
+        pa.field("cluster", pa.int64(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),  # its share of the round's budget
+        pa.field("mean_score", pa.float64()),  # null: nothing of it was scored
+        pa.field("scored", pa.int64(), nullable=False),  # documents whose numbers make the mean
+        pa.field("chosen", pa.int64(), nullable=False),  # documents that this round chose
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("asked", pa.int64(), nullable=False),  # from here on in the unit of the budget: its share
+        pa.field("quota", pa.int64(), nullable=False),  # after redistribution
+        pa.field("achieved", pa.int64(), nullable=False),
+        pa.field("shortfall", pa.int64(), nullable=False),
+        pa.field("unmet", pa.int64(), nullable=False),  # of the whole round's budget: what no cluster could take
+        pa.field("edge_rank", pa.uint64(), nullable=False),  # the first of its documents that is out
+        pa.field("edge_doc_id", pa.string()),
+    ]
+)
+
+#: One row a document that a refined step chose.
+CHOSEN_IN_ROUND = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("round", pa.int64(), nullable=False),  # counted from 1
+    ]
+)

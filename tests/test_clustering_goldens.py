@@ -16,7 +16,9 @@ from reference import reference_data
 from tamis.selectors.budget import CutRule, Part, make_cut
 from tamis.selectors.clusters import ClusterState
 from tamis.selectors.density_pruning import DensityPruning
+from tamis.selectors.exact_sums import ExactMeans
 from tamis.selectors.kmeans import KMeans
+from tamis.selectors.refinement import next_weights
 from tamis.selectors.semdedup import SemDeDup
 
 
@@ -79,6 +81,28 @@ def test_kmq_draws_as_the_official_code(name):
         p = p / p.sum() if selector.quality else None  # NumPy takes another path without weights
         drawn += generator.choice(mine, quota[c], replace=False, p=p).tolist()
     assert drawn == case["indices_in_order"]
+
+
+def test_two_rounds_of_the_official_refinement():
+    goldens, _ = golden("kmq", "goldens.json")
+    case = goldens["kmeans_iter_round0"]
+    cluster, weights = np.array(case["cluster_of_doc"]), np.full(case["K"], 1 / case["K"])
+    chosen = case["indices_in_order"]
+    for official in goldens["iterative_refinement_official_select_new_iter"]:
+        assert chosen == official["input_indices"], "each round scores everything that was chosen so far"
+        means = ExactMeans(case["K"])
+        means.add(cluster[chosen], np.subtract(official["reward_gold"], official["reward_generated"]))
+        assert means.means() == pytest.approx(list(official["derived_cluster_mean_reward_diff"].values()), rel=1e-12)
+        weights = next_weights(weights, means.means(), "official")
+        assert weights == pytest.approx(list(official["derived_cluster_weight_softmax"].values()), rel=1e-12)
+        generator, drawn = np.random.RandomState(official["np_seed"]), []
+        n_draws = int(len(cluster) * 0.3 / case["K"] / 3)  # all clusters together: the official division by K
+        quota = np.bincount(generator.choice(case["K"], n_draws, p=weights), minlength=case["K"])
+        for c in range(case["K"]):
+            left = np.setdiff1d(np.flatnonzero(cluster == c), chosen)
+            drawn += generator.choice(left, quota[c], replace=False).tolist()
+        assert drawn == official["new_indices_added"]
+        chosen = chosen + drawn
 
 
 def test_the_documents_nearest_to_the_centroids():

@@ -55,9 +55,11 @@ MORE = [
 
 CHOOSERS = [name for name in REGISTRY.names() if not REGISTRY.find(name).groups]
 DEDUPERS = [name for name in REGISTRY.names() if REGISTRY.find(name).groups]
+REFINED = [name for name in CHOOSERS if REGISTRY.find(name).first_shares is not Selector.first_shares]
 of_choosers = pytest.mark.parametrize("kind", CHOOSERS, indirect=True)
 CLUSTERED = [name for name in REGISTRY.names() if REGISTRY.find(name).clustering is not Selector.clustering]
 of_clustered = pytest.mark.parametrize("kind", CLUSTERED, indirect=True)
+of_refined = pytest.mark.parametrize("kind", REFINED, indirect=True)
 of_dedupers = pytest.mark.parametrize("kind", DEDUPERS, indirect=True)
 
 POOL = [
@@ -428,6 +430,23 @@ def test_a_budget_is_never_exceeded(selector, pool, state):
     n_eligible = len(selected(selector, [pool], state, CutRule(budget=10**9)))
     for budget in range(len(POOL) + 1):
         assert len(selected(selector, [pool], state, CutRule(budget=budget))) == min(budget, n_eligible)
+
+
+@of_refined
+def test_rounds_take_their_clusters_documents_in_one_order(selector, pool, state):
+    """What `first_shares` promises: one cut, by the shares of the rule, that goes on where a smaller one ended."""
+    choice = selector.select(parts_of(selector, [pool], state), state, CutRule(budget=1, per=True), draw)
+    assert list(choice.cuts) == ["score"]
+    cluster_of = selector.score(pool, state).column("cluster").to_pylist()
+    place, found = dict(zip(pool.column("doc_id").to_pylist(), cluster_of, strict=True)), set()
+    for cluster in sorted(set(place.values())):
+        before = set()
+        for budget in range(len(POOL) + 1):
+            taken = selected(selector, [pool], state, CutRule(budget=budget, per=True, shares={str(cluster): 1.0}))
+            assert before <= taken and len(taken) <= budget and {place[doc_id] for doc_id in taken} <= {cluster}
+            before = taken
+        found |= before
+    assert found == selected(selector, [pool], state, CutRule(budget=10**9))
 
 
 @of_choosers
