@@ -13,6 +13,7 @@ from ..selectors.cut_rule import CutRule
 from ..storage.errors import ConfigError
 from .amounts import CountOrShare, Size, SizeOrShare
 from .model_entries import ModelEntry
+from .refine_entry import Refine
 from .strict import Name, Strict
 
 
@@ -159,6 +160,7 @@ class SelectStep(Strict):
     )
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
     cut: CutEntry
+    refine: Refine | None = Field(None, description="spend the budget in rounds; for selectors that go by clusters")
 
     @field_validator("target", mode="before", json_schema_input_type=str | list[str] | dict[str, float | None])
     @classmethod

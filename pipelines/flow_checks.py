@@ -14,6 +14,7 @@ from .deduplicating import deduper
 from .filtering import step_rules
 from .loading import Loaded
 from .plugins import naming
+from .round_scores import round_scores
 from .selecting import chooser
 
 T = TypeVar("T")
@@ -111,5 +112,7 @@ def features_of(step: Any, features: Mapping[str, Feature]) -> list[Feature]:
         return [features[alias] for rule in step_rules(step, features) for alias in rule.aliases]
     if isinstance(step, DedupStep | SelectStep):
         inputs = deduper(step, features) if isinstance(step, DedupStep) else chooser(step, features)
-        return [column.feature for column in (*inputs.columns, *inputs.asked)]
+        scores = round_scores(step, inputs.selector, features) if isinstance(step, SelectStep) else None
+        asked = scores.asked if scores else ()
+        return [column.feature for column in (*inputs.columns, *inputs.asked, *asked)]
     return []

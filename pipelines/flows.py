@@ -165,7 +165,8 @@ def _run_step(
 def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a run's record keeps of a step."""
     kept = ("kind", "selection", "entered", "kept", "bytes_kept", "tokens_entered", "tokens_kept", "reasons",
-            "selector", "budget", "cuts", "shortfall", "health", "clusters", "action", "unprotected")  # fmt: skip
+            "selector", "budget", "cuts", "shortfall", "health", "clusters", "rounds", "action",
+            "unprotected")  # fmt: skip
     return {"name": step.name, **{k: manifest[k] for k in kept if k in manifest}}
 
 

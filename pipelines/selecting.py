@@ -26,6 +26,8 @@ from .expressions import meta_values
 from .health import length_correlation
 from .measuring import measure, tokens_column, tokens_of
 from .plugins import make_selector, naming
+from .refining import Refined, Rounds, refine_recipe
+from .round_scores import RoundScores, round_scores
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .selector_inputs import SelectorInputs, selector_inputs
@@ -50,6 +52,7 @@ def chooser(step: SelectStep, features: Mapping[str, Feature]) -> SelectorInputs
         )
     if selector.per and step.cut.shares:
         raise ConfigError(f"step {step.name!r}: cut: {step.select} gives out the shares itself; leave `shares` out")
+    round_scores(step, selector, features)
     return selector_inputs(selector, features, f"step {step.name!r}: select: {step.select}")
 
 
@@ -60,33 +63,57 @@ def run_select(
     inputs = chooser(step, work.features)
     wanted = {name: (weight, targets[name]) for name, weight in step.target.items()}
     scored = score_step(work, step.name, inputs, survivors, wanted)
-    recipe = {
+    recipe: dict[str, Any] = {
         "corpus": survivors.corpus,
         "scores": scored.key,
         "cut": step.cut.model_dump(),
         "tokens": tokens_column(work).key,
         "of": corpus.digest if step.cut.budget and step.cut.budget.of == "corpus" else None,
     }
+    scores = round_scores(step, inputs.selector, work.features)
+    if step.refine and scores:
+        recipe["refine"] = refine_recipe(step.refine, scores)
     key = fingerprint(recipe)
     if manifest := load_selection(work.lake, key):
         work.stage(f"cut {step.name}", lambda stage: stage.reuse(1))
     else:
         measure(work, corpus, tokens_column(work))
-        manifest = work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, key, recipe))
+        refined = _refined(work, step, scores, scored, corpus, key)
+        manifest = work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, refined, key, recipe))
     return picture_clusters(work, step.name, scored, manifest)
 
 
+def _refined(
+    work: Work, step: SelectStep, scores: RoundScores | None, scored: Scored, corpus: Survivors, key: str
+) -> Refined | None:
+    """Return what the rounds of a step chose, None where it has none."""
+    if step.refine is None or scores is None:
+        return None
+    streams, survivors = _Streams(work, step.cut, scored), scored.reader.survivors
+
+    def rule() -> CutRule:
+        return resolve_rule(work, step.cut, survivors, corpus, scored.selector.per)[0]
+
+    return Rounds(work, step.name, step.refine, scores, scored, streams.part, rule, key).run()
+
+
 def _cut(
-    work: Work, step: SelectStep, scored: Scored, corpus: Survivors, key: str, recipe: Mapping[str, Any], stage: Stage
-) -> dict[str, Any]:
+    work: Work, step: SelectStep, scored: Scored, corpus: Survivors, refined: Refined | None, key: str,
+    recipe: Mapping[str, Any], stage: Stage,
+) -> dict[str, Any]:  # fmt: skip
     stage.computed = 1
     survivors = scored.reader.survivors
     rule, asked = resolve_rule(work, step.cut, survivors, corpus, scored.selector.per)
     streams = _Streams(work, step.cut, scored)
-    choice = scored.selector.select(streams.parts, scored.state, rule, work.draw(step.name))
+    if refined:
+        choice = Choice({"score": refined.cuts[-1]})
+    else:
+        choice = scored.selector.select(streams.parts, scored.state, rule, work.draw(step.name))
     writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
     for shard, verdicts in _verdicts(work, streams, choice, survivors):
         writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
+        if refined:
+            refined.publish_numbers(work.lake, key, shard, streams.part(shard))
     chosen = replace(scored.reader, survivors=selected(work.lake, survivors.corpus, survivors.shards, key))
     health = length_correlation(scored) | scored.selector.health(
         scored.state, lambda: score_tables(scored), chosen.batches
@@ -101,6 +128,7 @@ def _cut(
     return writer.finish(
         recipe, kind="select", selector=scored.recipe["selector"], scored=dict(scored.recipe),
         budget=asked, divided=scored.selector.per is not None, cuts=cuts, shortfall=shortfall, health=health,
+        **({"rounds": refined.about()} if refined else {}),
     )  # fmt: skip
 
 
@@ -159,9 +187,10 @@ class _Streams:
 
     def parts(self, column: str) -> Parts:
         """Return what streams one score column again and again."""
-        return lambda: (self._part(shard, column) for shard in self._scored.reader.survivors.shards)
+        return lambda: (self.part(shard, column) for shard in self._scored.reader.survivors.shards)
 
-    def _part(self, shard: Shard, column: str) -> Part:
+    def part(self, shard: Shard, column: str = "score") -> Part:
+        """Return one score column of a shard."""
         table = self._scored.table(shard)
         if column not in table.column_names:
             raise ConfigError(f"no score column {column!r}{nearest(column, table.column_names)}")

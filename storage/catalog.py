@@ -17,10 +17,11 @@ import duckdb
 import pyarrow as pa
 
 from .catalog_models import MODELS, OF_ITS_MODEL, curve_files, model_rows
+from .catalog_rounds import OF_ITS_CHOICE, OF_ITS_ROUND, ROUNDS, SCORES, choice_files, round_files
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
-from .schema import DOCUMENT, EXCLUDED, QUARANTINE, SELECTION
+from .schema import CHOSEN_IN_ROUND, DOCUMENT, EXCLUDED, QUARANTINE, ROUND, SELECTION
 from .snapshots import Snapshot, corpora, newest, packs_of
 from .trained_models import CURVE
 
@@ -57,17 +58,8 @@ _CLUSTERS = (
 
 BUILDS_AT_MOST = 5
 _RUN_COLUMNS = (
-    "run",
-    "flow",
-    "status",
-    "exit_code",
-    "started",
-    "finished",
-    "corpus",
-    "snapshot",
-    "tokenizer",
-    "warnings",
-)
+    "run", "flow", "status", "exit_code", "started", "finished", "corpus", "snapshot", "tokenizer", "warnings",
+)  # fmt: skip
 
 
 def build_catalog(lake: Lake) -> None:
@@ -208,7 +200,7 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
 
 
 def _result_views(connection: Any, lake: Lake) -> None:
-    """`selection_steps` (a row a document, run and step), `selections` (the deciding one), `scores`."""
+    """`selection_steps` (a row a document, run and step), `selections` (the deciding one), `scores`, `rounds`."""
     files = [
         p
         for m in sorted((lake.root / "selections").glob("*/manifest.json"))
@@ -221,9 +213,10 @@ def _result_views(connection: Any, lake: Lake) -> None:
     connection.execute("""
         create view selections as
         select * exclude (position, deciding) from selection_steps where deciding or not kept""")
-    connection.execute("""
-        create view scores as
-        select run, step, corpus, doc_id, score, rank, shard, row from selection_steps where score is not null""")
+    _view(connection, "round_rows", round_files(lake), ROUND, OF_ITS_ROUND)
+    _view(connection, "chosen_rows", choice_files(lake), CHOSEN_IN_ROUND, OF_ITS_CHOICE)
+    connection.execute(f"create view rounds as {ROUNDS}")
+    connection.execute(f"create view scores as {SCORES}")
     _view(connection, "training", curve_files(lake), CURVE, OF_ITS_MODEL)
     _cluster_view(connection, lake)
 

@@ -108,6 +108,10 @@ class Lake:
         """Folder of what a training needs while it goes on: its tokens and its checkpoints."""
         return self.root / "training" / key
 
+    def rounds(self, selection: str) -> Path:
+        """Folder of what each round of a selection did with each cluster, and of the rounds of its documents."""
+        return self.root / "rounds" / selection
+
     def mixture(self, name: str, key: str) -> Path:
         """Folder of one published mixture."""
         return self.root / "mixtures" / name / key

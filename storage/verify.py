@@ -42,7 +42,7 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "scores", "selections", "clusters", "models")
+    computed = ("features", "scores", "selections", "clusters", "models", "rounds")
     for folder, repair in (*((name, AGAIN) for name in computed), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
