@@ -97,7 +97,7 @@ class _Job:
         sample = self._sample(tokenizer, begin)
         if sample.n_tokens < 2:
             raise ConfigError(f"model {self.plan.name}: there are no documents to train it on")
-        stage = partial(self._train, tokenizer, begin, sample)
+        stage = partial(self._train, tokenizer, sample)
         record: dict[str, Any] = self.work.stage(f"train {self.plan.name}", stage)
         shutil.rmtree(self.work.lake.training(self.key), ignore_errors=True)
         return record
@@ -129,17 +129,17 @@ class _Job:
 
     def _sample(self, tokenizer: Tokenizer, begin: tuple[int, ...]) -> TokenSample:
         entry = self.plan.entry
-        keys = partial(self._key, f"documents of generation {self.plan.generation}")
+        purpose = f"documents of generation {self.plan.generation}"
+        key = self._key(purpose)
         budget = entry.tokens
         held_out = entry.held_out if budget is None else min(entry.held_out, budget // HELD_OUT_OF_BUDGET)
         wanted = budget + held_out if budget and entry.target is None else None
         path = self.work.lake.training(self.key) / "tokens.arrow"
         name = f"tokens {self.plan.name}"
-        return TokenSample(
-            read_tokens(self.work, name, self.documents, tokenizer, keys(0), wanted, path), keys, len(begin), held_out
-        )
+        file = read_tokens(self.work, name, self.documents, tokenizer, key, wanted, path)
+        return TokenSample(file, key, partial(self._key, f"order of {purpose}"), begin, wanted, held_out)
 
-    def _train(self, tokenizer: Tokenizer, begin: tuple[int, ...], sample: TokenSample, stage: Stage) -> dict[str, Any]:
+    def _train(self, tokenizer: Tokenizer, sample: TokenSample, stage: Stage) -> dict[str, Any]:
         entry, lake = self.plan.entry, self.work.lake
         model = self._model().to(self.plan.device)
         context = entry.context or min(model.config.max_position_embeddings, 2048)
@@ -147,15 +147,16 @@ class _Job:
         if entry.tokens is not None:
             planned = min(planned, entry.tokens)
         settings = _with_steps(self.plan, planned, context)
-        held_out = [ids for ids, _ in Packing(sample.watched, context, None, begin)(Position())]
+        held_out = [ids for ids, _ in Packing(sample.held_out, context, None, ())(Position())]
         if not held_out:
             settings = replace(settings, patience=None)
         run = _Run(self, settings, planned, context)
         begun = time.monotonic()
-        history = run.train(model, Packing(sample.documents, context, planned, begin), held_out)
+        history = run.train(model, Packing(sample.pieces, context, planned, ()), held_out)
         curve = curve_table(history, run.tokens_a_step, planned)
         record = {
-            "model": self.plan.name, "parameters": n_parameters(model), "documents": len(sample.file),
+            "model": self.plan.name, "parameters": n_parameters(model), "documents": sample.n_documents,
+            "documents_held_out": sample.n_held_out,
             "tokens": run.tokens_after(history.step), "tokens_planned": planned, "budget": entry.tokens,
             "tokens_a_pass": sample.n_tokens, "context": context,
             "tokens_a_step": run.tokens_a_step, "steps": history.step, "skipped": history.n_skipped,

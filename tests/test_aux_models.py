@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,8 @@ import yaml
 from small_flow import chosen, documents, make_case, stages, write_jsonl
 from tamis.features.losses import Losses
 from tamis.pipelines import aux_training
-from tamis.pipelines.token_samples import TokenSample
+from tamis.pipelines.token_samples import PIECE, TokenSample
+from tamis.selectors.keyed import stream_key, uniform
 from tamis.storage.errors import ConfigError
 from tamis.storage.token_files import TOKENS, TokenFile, publish_tokens
 from tamis.storage.verify import verify
@@ -64,7 +66,8 @@ def test_a_flow_trains_models_and_chooses_by_their_losses(whole):
     prior, python = models(run)["prior"], models(run)["python"]
     assert prior["held_out"][1] < prior["held_out"][0] - 1, "it has learned"
     assert python["held_out"][1] < python["held_out"][0] - 0.1
-    assert python["documents"] == run.record.targets["code"]["visible"] < run.record.targets["code"]["documents"]
+    target = run.record.targets["code"]
+    assert python["documents"] + python["documents_held_out"] == target["visible"] < target["documents"]
     kept = chosen(run)
     of_code = {d["id"] for d in documents(160) if d["source"] == "code"}
     assert len(kept) == 20 and sum(doc in of_code for doc in kept) >= 14, "5 by lot"
@@ -235,29 +238,47 @@ def test_two_flows_that_train_a_model_must_be_told_apart(tmp_path):
         tamis.train_aux(path, "priors")
 
 
-def sample(folder, keys, lengths, most_held_out=0, salt=0):
-    lists = pa.array([[i] * n for i, n in enumerate(lengths)], pa.large_list(pa.uint32()))
+def sample(folder, lengths, wanted=None, most_held_out=0, begin=(0,)):
+    """A sample of documents in which every token is the document's number."""
+    keys = mixed(np.arange(1, len(lengths) + 1))
+    lists = pa.array([[i + 1] * n for i, n in enumerate(lengths)], pa.large_list(pa.uint32()))
     batch = pa.record_batch([pa.array(keys, pa.uint64()), lists], schema=TOKENS)
     publish_tokens(folder / "t.arrow", [batch.slice(0, 3), batch.slice(3)], folder / "tmp")
-    return TokenSample(TokenFile(folder / "t.arrow"), lambda passed: 17 + passed + salt, 1, most_held_out)
+    return TokenSample(TokenFile(folder / "t.arrow"), 5, lambda passed: 17 + passed, begin, wanted, most_held_out)
 
 
-def test_every_pass_has_each_document_once_in_an_order_of_its_own(tmp_path):
-    made = sample(tmp_path, np.arange(40), [1 + i % 5 for i in range(40)])
-    stream = made.documents(0)
-    passes = [[int(next(stream)[0]) for _ in range(40)] for _ in range(3)]
-    assert all(sorted(one) == list(range(40)) for one in passes)
-    assert passes[0] != passes[1] != passes[2]
-    late = made.documents(47)
-    assert [int(next(late)[0]) for _ in range(40)] == (passes[1] + passes[2])[7:47], "any place can be begun at"
+def mixed(numbers):
+    return np.array([stream_key(0, "test", str(n)) for n in numbers], np.uint64)
 
 
-def test_what_is_held_out_is_never_trained_on_and_never_a_tenth(tmp_path):
-    made = sample(tmp_path, np.arange(100), [9] * 100, most_held_out=10_000)
-    held_out = {int(ids[0]) for ids in made.watched(0)}
-    stream = made.documents(0)
-    trained = {int(next(stream)[0]) for _ in range(90)}
-    assert len(held_out) == 10 and not held_out & trained and made.n_tokens == 900
+def test_every_pass_has_each_piece_once_in_an_order_of_its_own(tmp_path):
+    made = sample(tmp_path, [1 + i % 5 for i in range(39)] + [3 * PIECE + 7])
+    stream = made.pieces(0)
+    passes = [[(int(ids[-1]), len(ids)) for ids in islice(stream, 43)] for _ in range(3)]
+    whole = sorted([(i + 1, 2 + i % 5) for i in range(39)] + [(40, n) for n in (7, PIECE, PIECE, PIECE + 1)])
+    assert all(sorted(one) == whole for one in passes), "each document begins after what comes before documents"
+    assert passes[0] != passes[1] != passes[2] and made.n_tokens == sum(n for _, n in whole)
+    late = [(int(ids[-1]), len(ids)) for ids in islice(made.pieces(50), 40)]
+    assert late == (passes[1] + passes[2])[7:47], "any place can be begun at"
+    places = [i for i, (document, _) in enumerate(passes[0]) if document == 40]
+    assert places != list(range(places[0], places[0] + 4)), "a long document is not read through"
+
+
+def test_what_is_held_out_is_never_trained_on_and_never_above_a_tenth(tmp_path):
+    made = sample(tmp_path, [9] * 100, most_held_out=10_000)
+    held_out = {int(ids[-1]) for ids in made.held_out(0)}
+    trained = {int(ids[-1]) for ids in islice(made.pieces(0), 90)}
+    assert len(held_out) == 10 and len(trained) == 90 and not held_out & trained and made.n_tokens == 900
+
+
+def test_a_sample_is_as_large_as_it_has_to_be(tmp_path):
+    (tmp_path / "all").mkdir()
+    whole = sample(tmp_path / "all", [9] * 100)
+    made = sample(tmp_path, [9] * 100, wanted=95)
+    assert made.n_documents == 10 and made.n_tokens == 100
+    documents = {int(ids[-1]) for ids in islice(made.pieces(0), 10)}
+    first = np.argsort(uniform(whole.file.doc_keys, 5))[:10] + 1
+    assert documents == set(first.tolist()), "those with the smallest keyed numbers, whatever else the file has"
 
 
 def tamis_cli():

@@ -41,7 +41,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_flow_is_a_valid_configuration():
-    config = Config.model_validate(yaml.safe_load(block("yaml")))
+    config = Config.model_validate(yaml.safe_load(block("yaml", "version: 1")))
     assert [s.name for s in config.flows["code"].steps] == ["clean", "twins", "near_code"]
 
 
