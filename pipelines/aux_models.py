@@ -16,7 +16,7 @@ from ..features.training_settings import Settings
 from ..storage.errors import ConfigError
 from ..storage.model_files import model_digest, model_folder
 from ..storage.plugins import nearest
-from .config import Config, TrainStep
+from .config import Config, SelectStep, TrainStep
 from .model_entries import ModelEntry
 from .plugins import checked
 
@@ -121,13 +121,21 @@ def _settings(entry: ModelEntry, place: str) -> Settings:
     return checked(Settings, {"steps": 1, **defaults, **entry.parameters}, place)
 
 
-def planned(config: Config, root: Path, step: TrainStep, trained: Iterable[str]) -> list[Plan]:
+def planned(config: Config, root: Path, step: Any, trained: Iterable[str]) -> list[Plan]:
     """Return the models that a step trains, each after those that it comes from, without those that are trained."""
     found: dict[str, Plan] = {}
-    for name in step.train:
+    for name in trained_by(step):
         one = plan(config, root, name)
         found |= {p.name: p for p in (*one.parents(), one)}
     return [p for p in found.values() if p.name not in set(trained)]
+
+
+def trained_by(step: Any) -> list[str]:
+    """Return the names of the models that a step trains, in itself or in its rounds."""
+    if isinstance(step, TrainStep):
+        return list(step.train)
+    student = step.refine.train if isinstance(step, SelectStep) and step.refine else None
+    return [student] if student else []
 
 
 def targets_of(config: Config, step: TrainStep) -> list[str]:

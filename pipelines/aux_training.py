@@ -34,7 +34,7 @@ from .aux_models import TOKENIZER_BYTES, Plan
 from .loss_curve import curve_table, draw_curve
 from .runs import Stage
 from .token_samples import TokenSample, read_tokens, sampled_texts
-from .work import Work
+from .work import Trained, Work
 
 SECONDS_BETWEEN_CHECKPOINTS = 50.0
 UPDATES, TOKENS_OF_UPDATE = 1_000, 131_072
@@ -42,15 +42,6 @@ UPDATES, TOKENS_OF_UPDATE = 1_000, 131_072
 the size of CoLoR-Filter's (256 sequences of 512), which a small budget would be over after too few of."""
 HELD_OUT_OF_BUDGET = 50
 """Of a budget at most this part is watched, or the evaluations would cost more than a tenth of the training."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model that is in the lake."""
-
-    key: str
-    folder: Path
-    """As Hugging Face lays it out."""
 
 
 def train_model(

@@ -8,13 +8,13 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError
 from ..storage.inputs import list_inputs
 from ..storage.plugins import nearest
-from .aux_models import planned, refuse_untrained, targets_of, with_ancestors
+from .aux_models import planned, refuse_untrained, targets_of, trained_by, with_ancestors
 from .config import Config, DecontaminateStep, DedupStep, FilterStep, FlowEntry, SelectStep, TrainStep
 from .deduplicating import deduper
 from .filtering import step_rules
 from .loading import Loaded
 from .plugins import naming
-from .round_scores import round_scores
+from .round_scores import check_student, round_scores
 from .selecting import chooser
 
 T = TypeVar("T")
@@ -32,15 +32,14 @@ def check_entry(loaded: Loaded, name: str, flow: FlowEntry, features: Mapping[st
     corpus = _known(f"flows.{name}: corpus", flow.corpus, config.corpora)
     trained: list[str] = []
     for step in flow.steps:
+        _check_targets(config, step)
+        asked = features_of(step, features)
         if isinstance(step, TrainStep):
             with naming(f"step {step.name!r}"):
                 trained += [one.name for one in planned(config, loaded.root, step, trained)]
-        elif isinstance(step, DecontaminateStep):
-            for target in step.decontaminate:
-                _known(f"step {step.name!r}: target", target, config.targets)
         elif isinstance(step, SelectStep):
-            _check_targets(config, step)
-        refuse_untrained(step.name, features_of(step, features), config, trained)
+            check_student(config, loaded.root, step, asked, trained)
+        refuse_untrained(step.name, asked, config, [*trained, *trained_by(step)])
     if flow.outputs and all(isinstance(step, TrainStep) for step in flow.steps):
         raise ConfigError(f"flows.{name}: outputs, but no step chooses documents")
     list_inputs(corpus.files, loaded.root)
@@ -80,8 +79,10 @@ def _where_trained(config: Config, flow: FlowEntry, model: str) -> int | None:
     return next((at for at, s in steps if isinstance(s, TrainStep) and model in with_ancestors(config, s.train)), None)
 
 
-def _check_targets(config: Config, step: SelectStep) -> None:
-    for name, weight in step.target.items():
+def _check_targets(config: Config, step: Any) -> None:
+    for target in step.decontaminate if isinstance(step, DecontaminateStep) else ():
+        _known(f"step {step.name!r}: target", target, config.targets)
+    for name, weight in step.target.items() if isinstance(step, SelectStep) else ():
         _known(f"step {step.name!r}: target", name, config.targets)
         if weight is not None and not 0 < weight < math.inf:
             raise ConfigError(f"step {step.name!r}: target {name!r} has the share {weight}, expected a number above 0")

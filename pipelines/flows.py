@@ -15,7 +15,7 @@ from ..storage.inputs import list_inputs
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
 from .aux_models import model_of, planned, with_models
-from .aux_training import Trained, train_model
+from .aux_training import train_model
 from .config import Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, TrainStep
 from .decontaminating import run_decontaminate
 from .deduplicating import run_dedup
@@ -25,7 +25,7 @@ from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .measuring import feature_key, measure, tokens_column
 from .selecting import run_select
-from .work import Work
+from .work import Trained, Work
 
 MET_FROM = 0.95
 """A budget counts as met from this share on: the first document that does not fit ends a cut."""
@@ -81,8 +81,7 @@ def _features_used(work: Work, flow: FlowEntry) -> list[str]:
         keys.add(
             feature_key(feature) if name is None else fingerprint([feature.name, feature.version, asdict(feature)])
         )
-    steps = (step for step in flow.steps if isinstance(step, TrainStep))
-    models = (one for step in steps for one in planned(config, work.root, step, ()))
+    models = [one for step in flow.steps for one in planned(config, work.root, step, ())]
     return sorted({*keys, *(fingerprint({"name": one.name, "model": one.recipe()}) for one in models)})
 
 
@@ -106,7 +105,7 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
             for one in planned(work.config, work.root, step, trained):
                 trained[one.name] = train_model(work, one, survivors, visible, trained)
             folders = {name: found.folder for name, found in trained.items()}
-            with_folders = replace(work, features=with_models(work.features, folders))
+            with_folders = replace(work, features=with_models(work.features, folders), models=trained)
             continue
         manifest = _run_step(with_folders, step, survivors, corpus, targets)
         record.steps.append(_summary(step, manifest))

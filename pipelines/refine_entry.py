@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .strict import Strict
+from .strict import Name, Strict
 
 
 class Refine(Strict):
@@ -14,6 +14,10 @@ class Refine(Strict):
     score: str = Field(
         description="a number, SQL over features and columns, e.g. `lm.loss`: computed for chosen documents only"
     )
+    train: Name | None = Field(
+        None, description="an entry of `models`, trained anew after each round on what is chosen so far: `score` then "
+        "reads its losses, what the model still lacks"
+    )  # fmt: skip
     weights: Literal["paper", "official"] = Field(
         "paper",
         description="paper: weights times the clusters' mean scores of this round, below 0 as 0; official: softmax of "

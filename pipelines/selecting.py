@@ -27,7 +27,7 @@ from .health import length_correlation
 from .measuring import measure, tokens_column, tokens_of
 from .plugins import make_selector, naming
 from .refining import Refined, Rounds, refine_recipe
-from .round_scores import RoundScores, round_scores
+from .round_scores import RoundScores, round_scores, scores_of_rounds
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .selector_inputs import SelectorInputs, selector_inputs
@@ -70,7 +70,7 @@ def run_select(
         "tokens": tokens_column(work).key,
         "of": corpus.digest if step.cut.budget and step.cut.budget.of == "corpus" else None,
     }
-    scores = round_scores(step, inputs.selector, work.features)
+    scores = scores_of_rounds(work, step, inputs.selector)
     if step.refine and scores:
         recipe["refine"] = refine_recipe(step.refine, scores)
     key = fingerprint(recipe)

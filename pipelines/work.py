@@ -1,6 +1,6 @@
 """What every stage needs: the lake, the configuration, who maps, who is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +16,15 @@ from .runs import RunLog, Stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that is in the lake."""
+
+    key: str
+    folder: Path
+    """As Hugging Face lays it out."""
 
 
 class Execute(Protocol):
@@ -47,6 +56,8 @@ class Work:
     log: RunLog
     reporter: Reporter = field(default_factory=Reporter)
     execute: Execute = directly
+    models: Mapping[str, Trained] = field(default_factory=dict)
+    """The models of `flows.yaml` that the run has trained so far, by name."""
 
     def stage(self, name: str, body: Callable[[Stage], Result]) -> Result:
         """Run one stage: timed, recorded, and retried as a whole where `execute` does that.

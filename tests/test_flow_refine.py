@@ -248,3 +248,47 @@ def test_a_mistake_is_said_before_any_work(tmp_path, change, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         tamis.run(clustered_case(tmp_path, STEP | change), "small")
     assert not (tmp_path / "lake" / "corpora").exists()
+
+
+STUDENT = {
+    "size": "tiny", "depth": 1, "width": 16, "heads": 2, "context": 32, "vocabulary": 300, "epochs": 1,
+    "evaluations": 1, "with": {"batch": 4, "peak_rate": 0.01, "precision": "fp32"},
+}  # fmt: skip
+
+
+def student_case(folder, **refine):
+    path = clustered_case(folder, STEP | {"refine": {"rounds": 3, "score": "lm.loss", "train": "student"} | refine})
+    config = yaml.safe_load(path.read_text())
+    config["features"] |= {"lm": {"use": "losses", "model": "student", "precision": "fp32"}}
+    config["models"] = {"student": STUDENT, "other": STUDENT, "next": {"from": "other", "epochs": 1}}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_a_model_that_learns_from_the_rounds_weighs_the_next(tmp_path):
+    path = student_case(tmp_path)
+    run = tamis.run(path, "small")
+    models = [m for m in run.record.models if m["name"] == "student"]
+    first, second, last = (np.array(rounds_of(run)[8 * r : 8 * r + 8], dtype=object) for r in range(3))
+    so_far = [first[:, 5].sum(), first[:, 5].sum() + second[:, 5].sum()]
+    assert [m["documents"] + m["documents_held_out"] for m in models] == so_far
+    assert (first[:, 4].sum(), second[:, 4].sum(), last[:, 4].sum()) == (first[:, 5].sum(), second[:, 5].sum(), 0)
+    assert first[:, 3][0] != second[:, 3][0] and all(m["held_out"][1] < m["held_out"][0] for m in models)
+    again = tamis.run(path, "small")
+    assert again.record.computed == 0 and chosen(again) == chosen(run)
+    other = tamis.run(path, "small", overrides=["models.student.epochs=2"])
+    assert stages(other)["train student"] == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("refine", "message"),
+    [
+        ({"train": "studnet"}, "did you mean 'student'"),
+        ({"score": "stats.n_words"}, "does not read the losses"),
+        ({"train": "next"}, "goes on from 'other', which no step before it trains"),
+        ({"train": None}, "needs the losses of the model 'student'"),
+    ],
+)
+def test_a_model_that_no_round_can_train_is_refused(tmp_path, refine, message):
+    with pytest.raises(ConfigError, match=message):
+        tamis.run(student_case(tmp_path, **refine), "small")
