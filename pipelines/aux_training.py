@@ -37,7 +37,7 @@ from .token_samples import TokenSample, read_tokens, sampled_texts
 from .work import Trained, Work
 
 SECONDS_BETWEEN_CHECKPOINTS = 50.0
-UPDATES, TOKENS_OF_UPDATE = 1_000, 131_072
+UPDATES, TOKENS_OF_UPDATE = 5_000, 131_072
 """Batches are accumulated, unless told otherwise, as long as this many updates are left, up to this many tokens in one:
 the size of CoLoR-Filter's (256 sequences of 512), which a small budget would be over after too few of."""
 HELD_OUT_OF_BUDGET = 50
