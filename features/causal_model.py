@@ -87,13 +87,13 @@ class CausalModel:
         place = np.pad(place, (0, n_lacking), mode="edge")
         target = np.pad(np.concatenate([w.ids[w.n_context + 1 :] for w in chosen]), (0, n_lacking), mode="edge")
         with torch.inference_mode():
-            hidden = self.decoder(input_ids=torch.from_numpy(ids).to(self.device), use_cache=False)[0].flatten(0, 1)
+            # a copy waits until the device is idle: all of them come first, and it computes without a pause
+            read, predicting, expected = (torch.from_numpy(a).to(self.device) for a in (ids, place, target))
+            hidden = self.decoder(input_ids=read, use_cache=False)[0].flatten(0, 1)
             found = []
-            for at in range(0, len(place), self.chunk):
-                of_chunk = torch.from_numpy(place[at : at + self.chunk]).to(self.device)
-                expected = torch.from_numpy(target[at : at + self.chunk]).to(self.device)
-                logits = self.head(inputs_embeds=hidden[of_chunk][None], use_cache=False).logits[0].float()
-                found.append(torch.nn.functional.cross_entropy(logits, expected, reduction="none"))
+            for where, wanted in zip(predicting.split(self.chunk), expected.split(self.chunk), strict=True):
+                logits = self.head(inputs_embeds=hidden[where][None], use_cache=False).logits[0].float()
+                found.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
             nats: Losses = torch.cat(found).cpu().numpy()
         return np.split(nats, np.cumsum([len(one) for one in places]))[: len(chosen)]
 
