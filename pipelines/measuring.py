@@ -23,7 +23,9 @@ from .work import Work
 
 ROW, KEY = "row", "doc_key"
 COSTLY, COSTLY_ROWS = 2, 1_024
-"""From this cost on a feature is published so many rows at a time, not a shard: a kill costs no more than that."""
+"""From this cost on a feature is published so many rows at a time, not a shard: a kill costs each worker no more."""
+Piece = tuple[Shard, Rows, pa.RecordBatch]
+"""Rows of a shard, and their values."""
 
 
 def feature_recipe(feature: Feature) -> dict[str, Any]:
@@ -83,23 +85,23 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
     publish_recipe(work.lake, column.key, feature_recipe(column.feature))
     model = column.model
 
-    def compute(item: tuple[Shard, int, int]) -> tuple[Shard, Rows, pa.RecordBatch]:
+    def compute(item: tuple[Shard, int, int]) -> tuple[Shard, list[Piece]]:
         shard, group, number = item
         rows = dict(_pieces(shard, missing(shard), most))[group, number]
         batch = shard.read_group(group, column.feature.reads)
         batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
-        return shard, rows, column.feature.compute(batch, model)
+        piece = shard, rows, column.feature.compute(batch, model)
+        if costly:  # at once: in the order of the pieces, finished ones would wait for a slow one, and die with it
+            _publish(work.lake, column, [piece])
+        return shard, [] if costly else [piece]
 
     results = work.map(f"feature {column.title or column.alias}", compute, list(todo), todo.__getitem__)
-    if costly:
-        for result in results:
-            _publish(work.lake, column, [result])
-    else:
-        for _, together in groupby(results, key=lambda r: r[0]):
-            _publish(work.lake, column, list(together))
+    for _, together in groupby(results, key=lambda r: r[0]):
+        if waiting := [piece for _, some in together for piece in some]:
+            _publish(work.lake, column, waiting)
 
 
-def _publish(lake: Lake, column: Column, pieces: list[tuple[Shard, Rows, pa.RecordBatch]]) -> None:
+def _publish(lake: Lake, column: Column, pieces: list[Piece]) -> None:
     rows = np.concatenate([rows for _, rows, _ in pieces])
     publish_part(lake, column.key, pieces[0][0], rows, pa.Table.from_batches([b for _, _, b in pieces]))
 
