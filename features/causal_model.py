@@ -3,8 +3,8 @@
 Rows are padded on the right and have no mask: a causal model never looks at what comes after, so attention stays inside
 the document and keeps its fast kernel. The decoder runs on canonical batches; the layer of the vocabulary then runs on
 predicted positions alone, in chunks of one size, so that the logits are never whole in memory (128 positions of
-150,000 tokens: 77 MB; a batch of 512: 307) and no chunk's shape follows the neighbours. The numbers of a mixture of
-experts may differ in their last bits with the neighbours all the same: its experts see other shapes.
+150,000 tokens: 77 MB; a window of 2,048: 1.2 GB) and no chunk's shape follows the neighbours. The numbers of a mixture
+of experts may differ in their last bits with the neighbours all the same: its experts see other shapes.
 """
 
 from collections.abc import Sequence

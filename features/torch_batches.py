@@ -1,8 +1,9 @@
 """How batches of a torch model are run: some at once on a CPU, one after the other on a GPU, in halves without memory.
 
 On a CPU each batch has one thread and there are as many batches at once as torch would use threads, which is faster
-than threads inside a batch, and shared by all who call. Batches of 512 tokens are as fast there as any larger. A GPU is
-fed by one thread, which is also its lock, with batches of 32,768 tokens.
+than threads inside a batch, and shared by all who call. With 256 tokens a batch it is as fast as with more (the decoder
+`small` in bf16 7% faster than with 512, in fp32 4% slower; all-MiniLM the same), and has less padding. A GPU is fed by
+one thread, which is also its lock, with batches of 8,192 tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,8 @@ from .stopping import stop_check
 
 W = TypeVar("W")
 R = TypeVar("R")
-_TOKENS_CPU = 512
-_TOKENS_GPU = 32_768
+_TOKENS_CPU = 256
+_TOKENS_GPU = 8_192
 
 
 def tokens_a_batch(device: str) -> int:

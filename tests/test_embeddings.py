@@ -99,7 +99,7 @@ def test_workers_do_not_matter(fp32):
     assert found == [expected] * 8
 
 
-@given(st.lists(st.integers(1, 70), max_size=60), st.sampled_from([16, 64, 512]))
+@given(st.lists(st.integers(1, 70), max_size=60), st.sampled_from([16, 64, 512, 4096]))
 def test_a_shape_follows_from_the_length_alone(n_tokens, batch_tokens):
     n_tokens = np.minimum(np.array(n_tokens, np.int64), 64)
     shapes = {}
@@ -110,13 +110,17 @@ def test_a_shape_follows_from_the_length_alone(n_tokens, batch_tokens):
     assert sorted(shapes) == list(range(len(n_tokens)))
     for i, n in enumerate(n_tokens.tolist()):
         (alone,) = [shape for _, shape in batches(np.array([n]), 64, batch_tokens)]
-        assert shapes[i] == alone and n <= alone.length <= n + 8
+        assert shapes[i] == alone and n <= alone.length <= n + (32 if batch_tokens == 4096 else 8)
 
 
 def test_lengths_end_at_the_maximum():
-    assert lengths(5).tolist() == [5]
-    assert lengths(20).tolist() == [8, 16, 20]
-    assert lengths(512)[-3:].tolist() == [480, 504, 512] and lengths(512)[31] == 256
+    assert lengths(5, 256).tolist() == [5] == lengths(5, 8192).tolist()
+    assert lengths(20, 256).tolist() == [8, 16, 20]
+    assert lengths(512, 256)[-3:].tolist() == [480, 504, 512] and lengths(512, 256)[31] == 256
+
+
+def test_large_batches_have_few_lengths():
+    assert lengths(512, 8192).tolist() == [32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 480, 512]
 
 
 def test_windows_of_a_long_document(folder, fp32):

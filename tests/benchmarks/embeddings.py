@@ -13,15 +13,13 @@ so theirs is that of k-means in each. Vectors are kept in build/benchmarks/embed
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from side_by_side import WORK, report
+from side_by_side import WORK, Worker, by_slices, report
 from tamis.selectors.keyed import stream_key, uniform
 from tamis.storage.documents import doc_key
 from zip_fit_speed import documents
@@ -87,44 +85,11 @@ def encoder(way):
 
 
 def work(way):
-    """Compute the slices that stdin asks for, say their seconds on stdout, and keep all vectors at its end."""
+    """Be a worker of one way."""
     texts = json.loads((FOLDER / "texts.json").read_text(encoding="utf-8"))
-    compute, found = encoder(way), []
+    compute = encoder(way)
     compute(texts[:64])
-    print("ready", flush=True)
-    for line in sys.stdin:
-        start, stop = map(int, line.split())
-        begin = time.perf_counter()
-        found.append(compute(texts[start:stop]))
-        print(time.perf_counter() - begin, flush=True)
-    np.save(FOLDER / f"{way}.npy", np.concatenate(found))
-    status = Path("/proc/self/status").read_text().splitlines()
-    print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")), flush=True)
-
-
-class Worker:
-    """One way in its own process."""
-
-    def __init__(self, data, way):
-        command = [sys.executable, __file__, str(data), "--work", way]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.answer() == "ready"
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a worker ended with {self.process.wait()}")
-        return line.strip()
-
-    def seconds(self, start, stop):
-        print(start, stop, file=self.process.stdin, flush=True)
-        return float(self.answer())
-
-    def peak_mb(self):
-        self.process.stdin.close()
-        found = float(self.answer())
-        self.process.wait()
-        return found
+    by_slices(lambda start, stop: compute(texts[start:stop]), FOLDER / f"{way}.npy")
 
 
 def agreement(ways):
@@ -163,7 +128,7 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "ids.json").write_text(json.dumps([one for one, _ in chosen]))
     (FOLDER / "texts.json").write_text(json.dumps([text for _, text in chosen]), encoding="utf-8")
-    workers = {way: Worker(options.data, way) for way in WAYS}
+    workers = {way: Worker(__file__, options.data, "--work", way) for way in WAYS}
     seconds = {way: [] for way in WAYS}
     for start in range(0, len(chosen), options.slice):
         for way, worker in workers.items():

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORK = REPOSITORY / "build" / "benchmarks"
 """Results, inputs and the peers' environments: ignored by git, kept between runs."""
@@ -72,6 +74,46 @@ def median(usages):
 def ratio(peer, product):
     """Return the median over the rounds of the peer's figure over the product's: how many times faster it is."""
     return statistics.median(p / q for p, q in zip(peer, product, strict=True))
+
+
+class Worker:
+    """A process of a script that computes slices when asked, by `by_slices`: so that several can take turns."""
+
+    def __init__(self, script, *arguments):
+        command = [sys.executable, str(script), *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._answer() == "ready"
+
+    def seconds(self, start, stop):
+        """Compute a slice; return how long that took."""
+        print(start, stop, file=self.process.stdin, flush=True)
+        return float(self._answer())
+
+    def peak_mb(self):
+        """End the process; return its peak memory."""
+        self.process.stdin.close()
+        found = float(self._answer())
+        self.process.wait()
+        return found
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a worker ended with {self.process.wait()}")
+        return line.strip()
+
+
+def by_slices(compute, path, peak=lambda: _mb("/proc/self/status", "VmHWM:")):
+    """Be a Worker: `compute` the slices that stdin asks for, and keep what it returned as one array at its end."""
+    found = []
+    print("ready", flush=True)
+    for line in sys.stdin:
+        start, stop = map(int, line.split())
+        begin = time.perf_counter()
+        found.append(compute(start, stop))
+        print(time.perf_counter() - begin, flush=True)
+    np.save(path, np.concatenate(found))
+    print(peak(), flush=True)
 
 
 def peer_python(name, *requirements):
