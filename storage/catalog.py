@@ -32,6 +32,8 @@ _DUCKDB_TYPES = {
 
 _TOKENS = pa.schema([("row", pa.int64()), ("n_tokens", pa.int64())])
 
+_ROWS = pa.schema([("row", pa.int64())])
+
 _TABLES = {
     "corpora": "corpus VARCHAR, kind VARCHAR, snapshot VARCHAR, records BIGINT, documents BIGINT, quarantined BIGINT, "
     "excluded BIGINT, repaired BIGINT, files BIGINT, shards BIGINT, bytes BIGINT",
@@ -217,6 +219,11 @@ def _result_views(connection: Any, lake: Lake) -> None:
     _view(connection, "chosen_rows", choice_files(lake), CHOSEN_IN_ROUND, OF_ITS_CHOICE)
     connection.execute(f"create view rounds as {ROUNDS}")
     connection.execute(f"create view scores as {SCORES}")
+    parts = _parquet((lake.root / "features").glob("*/*/*.parquet"))
+    _view(connection, "measured_rows", parts, _ROWS, _BELOW_ITS_SHARD)
+    connection.execute("""
+        create view measured as
+        select f.feature, m.key, m.shard, m.row from measured_rows m join features f using (key)""")
     _view(connection, "training", curve_files(lake), CURVE, OF_ITS_MODEL)
     _cluster_view(connection, lake)
 
