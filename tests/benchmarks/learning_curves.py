@@ -1,0 +1,113 @@
+"""Losses by tokens of training: where they are taken, how many tokens a loss needs, and a picture.
+
+Between two points a curve is a line over the logarithm of the tokens. A loss is reached where the curve first comes
+down to it: noise lets a flat curve touch a loss early, which favours whoever is asked, here the baseline.
+"""
+
+import io
+import statistics
+from itertools import pairwise
+from math import exp, log, log2
+
+from tamis.pipelines.cluster_map import COLOURS, DPI
+
+BASELINE = "#404040"
+WIDTH, HEIGHT = 1200, 560
+
+
+def log_spaced(first, last, a_doubling):
+    """Return whole numbers from `first` on, so many in each doubling where there are as many, and `last` itself."""
+    n_between = int(a_doubling * log2(last / first)) if last > first else -1
+    return sorted({last} | {round(first * 2 ** (i / a_doubling)) for i in range(n_between + 1)})
+
+
+def tokens_to(curve, loss):
+    """Return how many tokens a curve [(tokens, loss), ...] needs to come down to a loss, None where it does not."""
+    if curve[0][1] <= loss:
+        return float(curve[0][0])
+    for (before, high), (after, low) in pairwise(curve):
+        if low <= loss:
+            share = (high - loss) / (high - low)
+            if before == 0:  # which has no logarithm
+                return share * after
+            return exp(log(before) + share * log(after / before))
+    return None
+
+
+def times_fewer(baseline, tokens, loss):
+    """Return how many times as many tokens the baseline's curve needs for a loss, None where it does not reach it."""
+    needed = tokens_to(baseline, loss)
+    return None if needed is None else needed / tokens
+
+
+def ratio_curve(baseline, curve):
+    """Return (tokens, times fewer) of a curve's points below where both begin and within the baseline's reach."""
+    points = [(tokens, times_fewer(baseline, tokens, loss)) for tokens, loss in curve if tokens > 0]
+    return [(tokens, ratio) for tokens, ratio in points if ratio]
+
+
+def mean_curve(curves):
+    """Return the mean of curves over the same tokens."""
+    return [(points[0][0], statistics.fmean(loss for _, loss in points)) for points in zip(*curves, strict=True)]
+
+
+def spread(values, digits=3):
+    """Write a mean and a range."""
+    return f"{statistics.fmean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def ratios_said(ratios, most):
+    """Write ratios as a mean and a range; those that are None are above `most`, what could be seen at most."""
+    reached = [ratio for ratio in ratios if ratio is not None]
+    if not reached:
+        return f"not reached: more than {most:.1f}"
+    if len(reached) < len(ratios):
+        n_missed = len(ratios) - len(reached)
+        return f"not reached in {n_missed} of {len(ratios)}: {min(reached):.1f} to more than {most:.1f}"
+    return spread(reached, 1)
+
+
+def draw_curves(curves, baseline, title):
+    """Return a PNG of {name: [curve of a seed, ...]}: the losses with their ranges, and the ratios of the means."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.85, bottom=0.11, wspace=0.17)
+    figure.suptitle(title, x=0.06, y=0.955, ha="left", va="center", fontsize=12, weight="bold", parse_math=False)
+    others = [name for name in curves if name != baseline]
+    colours = {baseline: BASELINE, **dict(zip(others, COLOURS, strict=False))}
+    means = {name: mean_curve(found) for name, found in curves.items()}
+    for name, found in curves.items():
+        _losses(left, name, found, means[name], colours[name])
+    for name in others:
+        _ratios(right, means[baseline], means[name], colours[name])
+    right.axhline(1, color=BASELINE, linewidth=1)
+    right.set_yscale("log")
+    left.set_title("loss on held-out documents of the target, nats a token", loc="left", fontsize=10)
+    right.set_title(f"how many times fewer tokens than {baseline}, for the same loss", loc="left", fontsize=10)
+    left.legend(fontsize=9, frameon=False)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlabel("tokens of training", fontsize=9)
+        axes.tick_params(labelsize=8, colors="#606060")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#E8E8E8", linewidth=0.6)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _losses(axes, name, found, mean, colour):
+    tokens = [t for t, _ in mean if t]
+    losses = [[loss for t, loss in curve if t] for curve in found]
+    lowest, highest = ([pick(at) for at in zip(*losses, strict=True)] for pick in (min, max))
+    axes.fill_between(tokens, lowest, highest, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(tokens, [loss for t, loss in mean if t], color=colour, linewidth=1.6, label=name)
+
+
+def _ratios(axes, baseline, curve, colour):
+    points = ratio_curve(baseline, curve)
+    axes.plot([t for t, _ in points], [r for _, r in points], color=colour, linewidth=1.6, marker="o", markersize=2.5)
