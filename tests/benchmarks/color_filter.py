@@ -44,6 +44,17 @@ def times(lake, targets):
     return [*rows, {"stage": "all, and what took less", **total}]
 
 
+def models(runs):
+    """Return a row a model: what it was trained on, how fast, and what was held out of that before and after."""
+    for model in {m["name"]: m for done in runs for m in done.record.models}.values():
+        before, after = model["held_out"] or (None, None)
+        yield {
+            "model": model["name"], "parameters": model["parameters"], "tokens": model["tokens"],
+            "seconds": model["seconds"], "tokens a second": model["tokens"] / max(0.1, model["seconds"]),
+            "held-out loss before": before, "after": after,
+        }  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -51,11 +62,9 @@ def main():
     options = parser.parse_args()
     data, targets = options.data.resolve(), [options.target] if options.target else list(TARGETS)
     found = list(choices(configuration(data), data, targets))
-    models = {m["name"]: m for done, _ in found for m in done.record.models}
-    for model in models.values():
-        model["tokens a second"] = model["tokens"] / max(1e-9, model["seconds"])
-    report("color_filter_times", times(found[0][0].lake, targets), models=list(models.values()))
-    report("color_filter", [row for _, row in found], models=list(models.values()))
+    report("color_filter_times", times(found[0][0].lake, targets))
+    report("color_filter_models", list(models([done for done, _ in found])))
+    report("color_filter", [row for _, row in found])
 
 
 if __name__ == "__main__":

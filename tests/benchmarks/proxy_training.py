@@ -2,9 +2,9 @@
 
     python tests/benchmarks/proxy_training.py DATA [--target math_word] [--fresh] [--seeds 3] [--random-times 20]
 
-Each selector's choice (`quarter.py`) is trained on once, in an order keyed by the seed, from the weights of the prior,
-and every choice for as many tokens as the smallest has. Random documents go on for `--random-times` as many, through
-the quarter and then through the rest of the pool, of which the quarter is a random sample. The learning rate is the
+Each selector's choice (`quarter.py`) is trained on once, in pieces in an order keyed by the seed, from the weights of
+the prior, and every choice for as many tokens as the smallest has. Random documents go on for `--random-times` as many:
+those of the quarter, then of the rest of the pool, of which the quarter is a random sample. The learning rate is the
 prior's highest, constant after a warm-up that is as long for all. So one training is a whole learning curve, where a
 cosine would want one training a point; every loss is higher than with a rate that falls at the end, and the first ones
 may be higher than the prior's, whose rate fell.
@@ -50,6 +50,7 @@ FIRST_STEP, A_DOUBLING = 8, 3
 CHECKPOINT_S = 60
 N_GENERAL = 64
 ENCODED_AT_ONCE = 2048
+PIECE = 1024
 
 
 class Case:
@@ -90,7 +91,7 @@ class Case:
         return [self.ids[i] for i in documents["id"]]
 
     def in_order(self, who, seed):
-        """Return the documents that a training sees, their names and token ids in its order, at least its budget."""
+        """Return the names of the documents that a training sees, and their pieces in its order."""
         documents = self.choices.get(who, self.documents)
         documents = documents[keyed(documents, "order", seed)]
         if who == BASELINE:
@@ -100,7 +101,7 @@ class Case:
             found += self.of(part)
             n_tokens += sum(len(ids) + 1 for ids in found[-part.height :])
             if n_tokens >= self.budgets[who]:
-                return documents["id"][: len(found)].to_list(), found
+                return documents["id"][: len(found)].to_list(), pieces(found, seed)
         raise SystemExit(f"the pool has {n_tokens:,} tokens, not {self.budgets[who]:,}: give fewer --random-times")
 
     def model(self, seed):
@@ -125,23 +126,31 @@ def keyed(documents, purpose, seed):
     return np.lexsort((keys, uniform(keys, stream_key(seed, "proxy_training", purpose))))
 
 
+def pieces(documents, seed):
+    """Return the pieces of documents in a random order, or a model would learn from one long document for a while."""
+    whole = (np.append(END_ID, ids) for ids in documents)
+    found = [ids[start : start + PIECE] for ids in whole for start in range(0, len(ids), PIECE)]
+    numbers = uniform(np.arange(len(found), dtype=np.uint64), stream_key(seed, "proxy_training", "pieces"))
+    return [found[place] for place in np.argsort(numbers, kind="stable")]
+
+
 def curve(case, who, seed):
     """Return a training's result, from its file where it was finished; else train, from a checkpoint where one is."""
-    names, documents = case.in_order(who, seed)
+    names, parts = case.in_order(who, seed)
     settings = case.settings(who)
-    recipe = [model_digest(case.prior), case.start, seed, asdict(settings), case.budgets[who], names]
+    recipe = [model_digest(case.prior), case.start, seed, asdict(settings), case.budgets[who], PIECE, names]
     held = [[ids.tolist() for ids in part] for part in (case.held_out, case.general)]
     name = f"{case.target}-{case.start}-{who.replace(' ', '_')}-{seed}-{fingerprint([recipe, held])[:12]}"
     path = FOLDER / f"{name}.json"
     if not path.exists():
-        points, seconds = _trained(case, who, seed, settings, documents, FOLDER / "checkpoints" / name)
+        points, seconds = _trained(case, who, seed, settings, parts, FOLDER / "checkpoints" / name)
         found = {"seconds": seconds, "points": points, "documents": len(names), "settings": asdict(settings)}
         publish_json(path, found, FOLDER / "tmp")
         print(f"{name}: loss {points[0][1]:.4f} to {points[-1][1]:.4f} in {seconds:.0f} s", flush=True)
     return json.loads(path.read_text())
 
 
-def _trained(case, who, seed, settings, documents, folder):
+def _trained(case, who, seed, settings, parts, folder):
     """Return (tokens, loss, general loss) at every point of the grid, and how long it took."""
     update = BATCH * case.context
     grid = {*log_spaced(FIRST_STEP, settings.steps, A_DOUBLING), case.budget // update}
@@ -168,7 +177,7 @@ def _trained(case, who, seed, settings, documents, folder):
 
     if kept is None:
         measure(0)
-    sequences = Packing(lambda first: documents[first:], case.context, case.budgets[who])
+    sequences = Packing(lambda first: parts[first:], case.context, case.budgets[who], begin=())
     train(model, sequences, settings, state=State.of(kept.tensors, kept.rest) if kept else None, on_progress=after)
     for path in sorted(folder.glob("step-*")):
         path.unlink()
