@@ -85,12 +85,22 @@ def draw_curves(curves, baseline, title):
     for name in others:
         _ratios(right, means[baseline], means[name], colours[name])
     right.axhline(1, color=BASELINE, linewidth=1)
+    start, last = means[baseline][0][1], means[baseline][-1][0]
+    lowest, highest = (pick(loss for mean in means.values() for _, loss in mean[1:]) for pick in (min, max))
+    if start < 2 * highest - lowest:  # that of new weights would flatten the curves
+        left.axhline(start, color=BASELINE, linewidth=0.8, linestyle=":", label="before")
+    seen = sorted({t for name in others for t, _ in means[name] if t})
+    limit = f"all that {baseline} was trained on"
+    right.plot(seen, [last / t for t in seen], color=BASELINE, linewidth=0.8, linestyle=":", label=limit)
+    right.legend(fontsize=9, frameon=False)
     right.set_yscale("log")
+    _ticks(right.yaxis)
     left.set_title("loss on held-out documents of the target, nats a token", loc="left", fontsize=10)
     right.set_title(f"how many times fewer tokens than {baseline}, for the same loss", loc="left", fontsize=10)
     left.legend(fontsize=9, frameon=False)
     for axes in (left, right):
         axes.set_xscale("log")
+        _ticks(axes.xaxis)
         axes.set_xlabel("tokens of training", fontsize=9)
         axes.tick_params(labelsize=8, colors="#606060")
         axes.spines[["top", "right"]].set_visible(False)
@@ -111,3 +121,12 @@ def _losses(axes, name, found, mean, colour):
 def _ratios(axes, baseline, curve, colour):
     points = ratio_curve(baseline, curve)
     axes.plot([t for t, _ in points], [r for _, r in points], color=colour, linewidth=1.6, marker="o", markersize=2.5)
+
+
+def _ticks(axis):
+    """Label a logarithmic axis as people write numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda n, _: f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}K" if n >= 1e3 else f"{n:g}")
+    axis.set_minor_formatter(NullFormatter())
