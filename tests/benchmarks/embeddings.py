@@ -132,7 +132,7 @@ def main():
     seconds = {way: [] for way in WAYS}
     for start in range(0, len(chosen), options.slice):
         for way, worker in workers.items():
-            seconds[way].append(worker.seconds(start, min(start + options.slice, len(chosen))))
+            seconds[way].append(worker.seconds(start, min(start + options.slice, len(chosen)))[0])
         print(f"{min(start + options.slice, len(chosen)):,} of {len(chosen):,}", file=sys.stderr, flush=True)
     peaks = {way: worker.peak_mb() for way, worker in workers.items()}
     scores = agreement(WAYS)

@@ -8,7 +8,8 @@ losses differ less between precisions than those of trained models. Each way is 
 loaded and as many torch threads; they take turns slice by slice, and a ratio is the median of the slices' own. All of
 them tokenize in their time, and predict the same tokens from the same ones: those of the windows of `losses`, or
 (`first`) of each text's first window alone, which is what truncation leaves. A flow computes 1,024 documents at a
-time, which fills batches better than slices of 256.
+time, which fills batches better than slices of 256. On a machine that others use, threads inside a batch wait for one
+another: OMP_NUM_THREADS=1 gives one thread to each way, and tokens a CPU second are to be compared.
 
 On a GPU all ways are in bf16, and training is measured too. Utilisation is the share of the card's peak that a forward
 needs at least: 2 N FLOPs a predicted token, N parameters, and 4 x depth x width for each token that it looks at; three
@@ -118,11 +119,13 @@ def measured(options, ways, size, texts, n_documents):
     """Return a row a way."""
     arguments = (options.data, "--device", options.device, "--sizes", size, "--texts", texts, "--work")
     workers = {way: Worker(__file__, *arguments, way) for way in ways}
-    seconds = {way: [] for way in ways}
+    times = {way: [] for way in ways}
     for start in range(0, n_documents, options.slice):
+        stop = min(start + options.slice, n_documents)
         for way, worker in workers.items():
-            seconds[way].append(worker.seconds(start, min(start + options.slice, n_documents)))
-        print(f"{size}, {texts}: {min(start + options.slice, n_documents):,}", file=sys.stderr, flush=True)
+            times[way].append(worker.seconds(start, stop))
+        print(f"{size}, {texts}: {stop:,}", file=sys.stderr, flush=True)
+    seconds, cpu = ({way: [one[i] for one in found] for way, found in times.items()} for i in range(2))
     peaks = {way: worker.peak_mb() for way, worker in workers.items()}
     nats = {way: np.load(FOLDER / f"{way}.npy") for way in ways}
     per_token = flops(size, [len(window.ids) - 1 for window in read_windows(size, texts)])
@@ -131,6 +134,7 @@ def measured(options, ways, size, texts, n_documents):
     for way in ways:
         speed = len(nats[way]) / sum(seconds[way])
         row = {"model": size, "texts": texts, "way": way, "tokens/s": speed}
+        row["tokens/CPU-s"] = len(nats[way]) / sum(cpu[way])
         row |= {f"x {peer.split()[0]}": ratio(seconds[peer], seconds[way]) for peer in (naive, padded)}
         row |= {"peak MB": peaks[way], "nats a token": float(nats[way].mean(dtype=np.float64))}
         off = float(np.abs(nats[way] - nats[padded]).mean(dtype=np.float64))
@@ -181,7 +185,8 @@ def trained(options, size):
     packing = Packing(lambda start: ids[start:], shape.context)
     history = train(model, packing, settings, on_progress=lambda _: ends.append(time.perf_counter()))
     speed = (steps - first) * batch * (shape.context - 1) / (ends[-1] - ends[first - 1])
-    row = {"model": size, "texts": "packed", "way": "training", "tokens/s": speed, "x naive": None, "x padded": None}
+    row = {"model": size, "texts": "packed", "way": "training", "tokens/s": speed}
+    row |= dict.fromkeys(("tokens/CPU-s", "x naive", "x padded"))
     row |= {"peak MB": _peak(options.device).get("peak", lambda: None)(), "nats a token": history.losses[-1]}
     return row | {"difference": None} | share(options.device, 3 * speed * flops(size, [shape.context - 1]))
 

@@ -85,9 +85,9 @@ class Worker:
         assert self._answer() == "ready"
 
     def seconds(self, start, stop):
-        """Compute a slice; return how long that took."""
+        """Compute a slice; return how long that took, and the CPU seconds of all its threads."""
         print(start, stop, file=self.process.stdin, flush=True)
-        return float(self._answer())
+        return tuple(map(float, self._answer().split()))
 
     def peak_mb(self):
         """End the process; return its peak memory."""
@@ -109,9 +109,9 @@ def by_slices(compute, path, peak=lambda: _mb("/proc/self/status", "VmHWM:")):
     print("ready", flush=True)
     for line in sys.stdin:
         start, stop = map(int, line.split())
-        begin = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         found.append(compute(start, stop))
-        print(time.perf_counter() - begin, flush=True)
+        print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
     np.save(path, np.concatenate(found))
     print(peak(), flush=True)
 
