@@ -5,6 +5,9 @@ the document and keeps its fast kernel. The decoder runs on canonical batches; t
 predicted positions alone, in chunks of one size, so that the logits are never whole in memory (128 positions of
 150,000 tokens: 77 MB; a window of 2,048: 1.2 GB) and no chunk's shape follows the neighbours. The numbers of a mixture
 of experts may differ in their last bits with the neighbours all the same: its experts see other shapes.
+
+Losses go to one array that is there before the first batch. Kept one by one, each would take a piece of the memory that
+a batch's logits have just left, the next logits would not fit there any more, and memory would grow by them.
 """
 
 from collections.abc import Sequence
@@ -61,17 +64,19 @@ class CausalModel:
         every = list(chain.from_iterable(cut))
         counts = np.array([sum(len(w.ids) - 1 - w.n_context for w in of_one) for of_one in cut], np.int64)
         n_read = np.array([len(window.ids) - 1 for window in every], np.int64)
-        jobs = list(batches(n_read, self.context, self.batch_tokens))
-        found: list[Losses] = [np.empty(0, np.float32)] * len(every)
-        results = map_batches(self.pool, lambda job: self._run(every, *job), jobs)
-        for (rows, _), nats in zip(jobs, results, strict=True):
-            for row, of_row in zip(rows.tolist(), nats, strict=True):
-                found[row] = of_row
-        return np.concatenate(found) if found else np.empty(0, np.float32), counts
+        ends = np.cumsum([len(window.ids) - 1 - window.n_context for window in every])
+        found = np.empty(ends[-1] if len(ends) else 0, np.float32)
 
-    def _run(self, every: Sequence[Window], rows: Ids, shape: Shape) -> list[Losses]:
-        chosen = [every[i] for i in rows.tolist()]
-        return [*chain.from_iterable(run_in_parts(self._forward, chosen, shape, self.device, "losses", "context"))]
+        def run(job: tuple[Ids, Shape]) -> None:
+            rows, shape = job
+            chosen = [every[row] for row in rows.tolist()]
+            parts = run_in_parts(self._forward, chosen, shape, self.device, "losses", "context")
+            for row, nats in zip(rows.tolist(), chain.from_iterable(parts), strict=True):
+                found[ends[row] - len(nats) : ends[row]] = nats  # see the module's text
+
+        for _ in map_batches(self.pool, run, list(batches(n_read, self.context, self.batch_tokens))):
+            pass
+        return found, counts
 
     def _forward(self, chosen: Sequence[Window], shape: Shape) -> list[Losses]:
         """Return the nats of each window's predicted tokens."""
