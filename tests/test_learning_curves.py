@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
 from learning_curves import (
     draw_curves,
     log_spaced,

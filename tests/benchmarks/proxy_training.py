@@ -19,6 +19,7 @@ Every finished training is a file, and one that goes on has a checkpoint each mi
 
 import argparse
 import json
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -179,8 +180,7 @@ def _trained(case, who, seed, settings, parts, folder):
         measure(0)
     sequences = Packing(lambda first: parts[first:], case.context, case.budgets[who], begin=())
     train(model, sequences, settings, state=State.of(kept.tensors, kept.rest) if kept else None, on_progress=after)
-    for path in sorted(folder.glob("step-*")):
-        path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
     return points, before + time.monotonic() - begin
 
 
@@ -191,19 +191,25 @@ def table(case, curves):
     rows = []
     for who, found in curves.items():
         last = [next(point for point in points if point[0] == case.budget) for points in found]
-        losses = [loss for _, loss, _ in last]
-        pairs = list(zip(baseline, losses, strict=True))
-        ratios = [times_fewer(random, case.budget, loss) for random, loss in pairs]
+        pairs = [] if who == BASELINE else list(zip(baseline, (loss for _, loss, _ in last), strict=True))
         needed = [tokens_to(random, loss) for random, loss in pairs]
+        ratios = [times_fewer(random, case.budget, loss) for random, loss in pairs]
         rows.append({
             f"{case.budget:,} tokens of": who,
             "share of the domain": case.shares[who]["tokens"],
-            "loss": spread(losses),
+            **_losses(last),
             "the same by random tokens": ", ".join("more" if n is None else f"{n:,.0f}" for n in needed),
-            "times fewer than random": ratios_said(ratios, most),
-            "general loss": spread([general for *_, general in last]),
+            "times fewer than random": ratios_said(ratios, most) if ratios else "",
         })  # fmt: skip
-    return rows
+    longest = rows[0] | {next(iter(rows[0])): f"{BASELINE}, {most:g} times as many"}
+    return [*rows, longest | _losses([points[-1] for points in curves[BASELINE]])]
+
+
+def _losses(points):
+    return {
+        "loss": spread([loss for _, loss, _ in points]),
+        "general loss": spread([general for *_, general in points]),
+    }
 
 
 def main():
