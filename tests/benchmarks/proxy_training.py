@@ -11,8 +11,9 @@ may be higher than the prior's, whose rate fell.
 
 The loss is that of the target's documents which nothing but the decontamination has seen. The table has each choice's
 loss after its last token, how many tokens of random documents bring the same, and the ratio: mean and range over the
-seeds. `general` is the loss of other documents of the pool: what a narrow choice costs. `--fresh` starts from new
-weights instead of the prior's, `--rate` changes the learning rate.
+seeds; and the other way round, how many of its tokens bring the loss that random documents have in the end. `general`
+is the loss of other documents of the pool: what a narrow choice costs. `--fresh` starts from new weights instead of the
+prior's, `--rate` changes the learning rate.
 
 Every finished training is a file, and one that goes on has a checkpoint each minute; the same command continues.
 """
@@ -200,9 +201,23 @@ def table(case, curves):
             **_losses(last),
             "the same by random tokens": ", ".join("more" if n is None else f"{n:,.0f}" for n in needed),
             "times fewer than random": ratios_said(ratios, most) if ratios else "",
+            **_tokens_to_the_same(found, baseline),
         })  # fmt: skip
     longest = rows[0] | {next(iter(rows[0])): f"{BASELINE}, {most:g} times as many"}
     return [*rows, longest | _losses([points[-1] for points in curves[BASELINE]])]
+
+
+def _tokens_to_the_same(found, baseline):
+    """Return how many tokens of a choice bring the loss that random documents have in the end, and the ratio."""
+    ends = [random[-1] for random in baseline]
+    pairs = zip(found, ends, strict=True)
+    needed = [tokens_to([point[:2] for point in points], loss) for points, (_, loss) in pairs]
+    pairs = zip(needed, ends, strict=True)
+    reached = [tokens / n for n, (tokens, _) in pairs if n]
+    return {
+        f"tokens to random's loss after {ends[0][0]:,}": spread(needed, 0) if all(needed) else "more",
+        "times fewer there": spread(reached, 1) if all(needed) else "not reached",
+    }
 
 
 def _losses(points):
