@@ -18,6 +18,7 @@ import numpy as np
 from ..storage.errors import ConfigError
 from .packing import Ids, Position
 from .stopping import stop_if_asked
+from .torch_memory import memory_kept
 from .training_settings import Settings
 from .training_state import History, State, Tensors, restore, set_weights, state_of, weights_of
 
@@ -55,18 +56,8 @@ def train(
         run.evaluate()
     else:
         run.go_on_from(state)
-    stream = sequences(run.position)
-    while not run.is_done:
-        stop_if_asked()
-        taken = list(islice(stream, settings.batch * settings.accumulation))
-        if not taken:
-            break
-        _step(model, run.optimizer, [ids for ids, _ in taken], settings, run.history)
-        run.position = taken[-1][1]
-        if settings.is_due(run.history.step):
-            run.evaluate()
-        on_progress(Progress(run.history, run.state))
-    run.evaluate()
+    with memory_kept():
+        run.go_through(sequences(run.position), on_progress)
     if run.best:
         set_weights(model, run.best)
     return run.history
@@ -87,6 +78,20 @@ class _Run:
     @property
     def is_done(self) -> bool:
         return self.history.step >= self.settings.steps or self.history.is_exhausted(self.settings.patience)
+
+    def go_through(self, stream: Iterator[tuple[Ids, Position]], on_progress: Callable[[Progress], None]) -> None:
+        """Make updates from sequences until one of the ends."""
+        while not self.is_done:
+            stop_if_asked()
+            taken = list(islice(stream, self.settings.batch * self.settings.accumulation))
+            if not taken:
+                break
+            _step(self.model, self.optimizer, [ids for ids, _ in taken], self.settings, self.history)
+            self.position = taken[-1][1]
+            if self.settings.is_due(self.history.step):
+                self.evaluate()
+            on_progress(Progress(self.history, self.state))
+        self.evaluate()
 
     def go_on_from(self, state: State) -> None:
         restore(self.model, self.optimizer, state)
