@@ -18,7 +18,7 @@ cut over all groups. A parameter that is a `Feature` is the name of an entry of 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -72,7 +72,7 @@ class Selector(ABC):
     @property
     def needs(self) -> Mapping[str, Feature]:
         """Features that the batches carry, as columns `<name>.<column>`; by default those that parameters name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Feature)}
 
     @property
@@ -158,6 +158,8 @@ class Choice:
     """One cut for each score column, in order: a document that an earlier one chose is not seen by the later ones."""
 
     cuts: dict[str, Cut]
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest of the selection says beside, as JSON."""
 
 
 def remaining(parts: Parts, earlier: Parts, cut: Cut) -> Parts:

@@ -21,7 +21,7 @@ from .cut_kernels import COUNTED, MAX_WEIGHT, NEGATIVE, Bools, Float64s, Int64s,
 from .cut_rule import CutRule
 from .quotas import Shares, apportion, exact_shares, one_more, redistribute
 
-__all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "group_codes", "make_cut"]
+__all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "document_limit", "group_codes", "in_pool", "make_cut"]
 
 WHOLE_POOL = "all"
 """The name of the one group of a cut that is not per group."""
@@ -110,6 +110,10 @@ class Cut:
             kept[tied] = [doc_id < edge for doc_id, edge in zip(part.doc_ids(tied), edge_ids, strict=True)]
         return kept
 
+    def copies(self, part: Part) -> npt.NDArray[np.int32]:
+        """Return how many times each row is chosen: once, but for the rounds of `rs2`."""
+        return self.kept(part).astype(np.int32)
+
 
 def make_cut(parts: Parts, rule: CutRule, gumbel_key: int = 0, max_rows: int = MAX_ROWS) -> Cut:
     """Cut the streamed parts by a rule; `gumbel_key` is the `stream_key` of by: gumbel.
@@ -125,7 +129,7 @@ def make_cut(parts: Parts, rule: CutRule, gumbel_key: int = 0, max_rows: int = M
         limits = list(zip(n_limits, weight_limits, strict=True))
         return take(lambda: (_pool_rows(part, rule, gumbel_key, codes) for part in parts()), pool, limits, max_rows)
 
-    n_limits = [_document_limit(rule, n_eligible) for n_eligible in tally[:, 1].tolist()]
+    n_limits = [document_limit(rule, n_eligible) for n_eligible in tally[:, 1].tolist()]
     unlimited = [MAX_WEIGHT] * len(names)
     reach = limited(n_limits, unlimited)
     if rule.budget is None:
@@ -199,7 +203,7 @@ def _result(
     )
 
 
-def _document_limit(rule: CutRule, n_eligible: int) -> int:
+def document_limit(rule: CutRule, n_eligible: int) -> int:
     """Return how many documents of a group the rule may keep at most."""
     if rule.percent is None:
         return n_eligible
@@ -229,7 +233,7 @@ def _count(parts: Parts, rule: CutRule) -> tuple[dict[str, int], Int64s]:
     for part in parts():
         code = group_codes(part, rule, codes, learn=True)
         tally = np.pad(tally, ((0, len(codes) - len(tally)), (0, 0)))
-        outcome = census(code, part.eligible, _in_pool(part, rule), part.weight, tally)
+        outcome = census(code, part.eligible, in_pool(part, rule), part.weight, tally)
         if outcome != COUNTED:
             what = "a weight below 0" if outcome == NEGATIVE else f"weights whose sum is above {MAX_WEIGHT:,}"
             raise SelectionError(f"cut: {part.shard} has {what}; expected 64-bit counts. Correct the weights.")
@@ -240,12 +244,12 @@ def _count(parts: Parts, rule: CutRule) -> tuple[dict[str, int], Int64s]:
 
 def _pool_rows(part: Part, rule: CutRule, gumbel_key: int, codes: dict[str, int]) -> PoolRows:
     """Return what orders the rows of a part; rows that cannot be chosen have code -1."""
-    code = np.where(_in_pool(part, rule), group_codes(part, rule, codes), -1)
+    code = np.where(in_pool(part, rule), group_codes(part, rule, codes), -1)
     rank = rank_bits(_keys(part, rule, gumbel_key).view(np.uint64))
     return PoolRows(code, rank, part.weight, part.doc_key, part.doc_ids)
 
 
-def _in_pool(part: Part, rule: CutRule) -> Bools:
+def in_pool(part: Part, rule: CutRule) -> Bools:
     """Return which rows may be chosen at all."""
     if rule.min_score is None:
         return part.eligible
