@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from .catalog_models import MODELS, OF_ITS_MODEL, curve_files, model_rows
 from .catalog_rounds import OF_ITS_CHOICE, OF_ITS_ROUND, ROUNDS, SCORES, choice_files, round_files
+from .catalog_rs2 import round_views
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
@@ -99,6 +100,7 @@ def fill_catalog(connection: Any, lake: Lake) -> None:
         _insert(connection, name, rows)
     _document_views(connection, lake, snapshots, runs)
     _result_views(connection, lake)
+    round_views(connection, lake, runs)
 
 
 def _insert(connection: Any, table: str, rows: list[tuple[Any, ...]]) -> None:

@@ -28,6 +28,10 @@ class Verdicts:
     ref: Any = None
     score: Any = None
     rank: Any = None
+    copies: npt.NDArray[np.int32] | None = None
+    """How many times each row is chosen; None: once, if it is."""
+    cut_group: Any = None
+    """Name of the group that each row was cut in: a column more, of selections in rounds alone."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ class SelectionWriter:
             "n_tokens": n_tokens,
             "kept": verdicts.kept,
             "step": _constant(self.step, n),
-            "multiplicity": verdicts.kept.astype(np.int32),
+            "multiplicity": verdicts.kept.astype(np.int32) if verdicts.copies is None else verdicts.copies,
         }
         for name in ("score", "rank", "reason", "ref"):
             given = getattr(verdicts, name)
@@ -69,6 +73,8 @@ class SelectionWriter:
             for f in SELECTION
         ]
         table = pa.table([a.cast(f.type) for a, f in zip(arrays, SELECTION, strict=True)], schema=SELECTION)
+        if verdicts.cut_group is not None:
+            table = table.append_column("cut_group", verdicts.cut_group)
         self.lake.publish_table(self.lake.selection(self.key) / f"{shard.digest}.parquet", table)
         self._count(shard, verdicts, n_tokens, table.column("reason"))
 
