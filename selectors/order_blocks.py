@@ -54,17 +54,17 @@ class Blocks:
 
 
 def find_blocks(
-    stream: Stream, limits: Sequence[Limits], wanted: Sequence[int], max_rows: int = MAX_ROWS
+    stream: Stream, n_rows: int, limits: Sequence[Limits], wanted: Sequence[int], max_rows: int = MAX_ROWS
 ) -> list[Blocks]:
     """Return the blocks of each group, at most as many as wanted; what is left then is smaller than a block.
 
-    `stream` is asked several times for the same rows; beside one part, some `max_rows` of them are held. A group of
-    which no block is wanted is not looked at.
+    `stream` is asked several times for the same rows, about `n_rows`; beside one part, some `max_rows` of them are
+    held. A group of which no block is wanted is not looked at.
     """
     found = [Blocks(done=not n) for n in wanted]
     if all(blocks.done for blocks in found):
         return found
-    bits = min(PLACE_BITS, digit_bits(len(limits), 0))
+    bits = min(PLACE_BITS, digit_bits(len(limits), 0), n_rows.bit_length())
     shift = np.uint64(PLACE_BITS - bits)
     bins, largest = np.zeros((len(limits), 2**bits, 2), np.int64), np.zeros(len(limits), np.int64)
     for rows in stream():

@@ -117,7 +117,7 @@ class RoundSearch:
         """Find the rounds of mode: with, as many at once as the search has room for."""
         n, open_groups = len(groups), np.array([group.n_open > 0 for group in groups])
         n_rounds = len(self.orders) if open_groups.any() else 0
-        at_once = max(1, CUTS_AT_ONCE // n)
+        at_once = max(1, CUTS_AT_ONCE // max(1, n))
         for first in range(0, n_rounds, at_once):
             orders = range(first, min(n_rounds, first + at_once))
 
@@ -195,7 +195,8 @@ class RoundSearch:
                 code = np.where(inside, rows.code, -1)
                 yield Ordered(code, places(part.doc_key, self.orders[order]), part.weight, part.doc_ids)
 
-        found = find_blocks(stream, [g.limits for g in groups], [group.n_open for group in groups])
+        n_rows = sum(group.n_documents for group in groups if group.n_open)
+        found = find_blocks(stream, n_rows, [g.limits for g in groups], [group.n_open for group in groups])
         for group, blocks in zip(groups, found, strict=True):
             start, without = None, group.fill
             for (place, doc_id), size in zip(blocks.ends, blocks.sizes, strict=True):
