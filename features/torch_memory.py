@@ -1,7 +1,7 @@
 """Memory that stays with the process while a model is trained on a CPU.
 
-glibc maps blocks above 32 MB by themselves and gives them back when they are freed: the logits of each update (67 MB for
-2,048 tokens of a vocabulary of 8,192) come as fresh pages, 67,000 faults an update of `tiny`, a third of its time.
+glibc maps blocks above 32 MB by themselves and gives them back when they are freed: the logits of each update (67 MB
+for 2,048 tokens of a vocabulary of 8,192) come as fresh pages, 67,000 faults an update of `tiny`, a third of its time.
 """
 
 import ctypes

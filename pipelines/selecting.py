@@ -271,7 +271,7 @@ def _group_codes(part: Part, cut: Cut) -> Any:
 
 
 def _group_names(part: Part, cut: Cut) -> pa.Array:
-    """Return the name of each row's group."""
+    """Return the name of each row's group; null for the code -1 of a row in none."""
     return pa.array([*cut.edges, None], pa.string()).take(pa.array(_group_codes(part, cut) % (len(cut.edges) + 1)))
 
 

@@ -17,9 +17,6 @@ import pyarrow as pa
 
 from .marks import AFTER_ALL, Bools, Mark, Marks, Rows, UInt64s, before_all, chains, places
 
-WHOLE = "all"
-"""The group of every document where rounds are not by group, as in a cut."""
-
 
 @dataclass(frozen=True)
 class Span:

@@ -1,7 +1,8 @@
 """The rounds of `rs2` in the catalogue: `rs2_rounds`, a row a run, step, round and group, and the macro `rs2_round`.
 
 A round is not stored: `from rs2_round(run, step, round)` computes it from the keys of the documents and the marks that
-the selection's manifest states (`selectors/rounds.py` says what they mean), 2 million documents a second and core.
+the selection's manifest states (`selectors/rounds.py` says what they mean): 4 million documents a second and core for
+each mark, and most rounds have two.
 """
 
 from pathlib import Path
