@@ -1,8 +1,8 @@
 """Memory that stays with the process while a model is trained on a CPU.
 
 glibc maps blocks above 32 MB by themselves and gives them back when they are freed: the logits of each update (67 MB
-for 2,048 tokens of a vocabulary of 8,192) come as fresh pages, 75,000 faults an update of `tiny`. Where they are kept it
-is 12,000, and a CPU second trains on 7,200 tokens instead of 5,300 (bf16, one thread, ten updates, by turns).
+for 2,048 tokens of a vocabulary of 8,192) come as fresh pages, 75,000 faults an update of `tiny`. Where they are kept
+it is 12,000, and a CPU second trains on 7,200 tokens instead of 5,300 (bf16, one thread, ten updates, by turns).
 """
 
 import ctypes
