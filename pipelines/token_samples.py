@@ -61,14 +61,19 @@ class TokenSample:
         """How many documents are trained on."""
         return len(self._sample) - self.n_held_out
 
+    @property
+    def n_held_out(self) -> int:
+        """How many documents are held out."""
+        return int(self._is_held_out.sum())
+
     @cached_property
     def n_tokens(self) -> int:
         """Tokens of one pass over them, what documents begin with included."""
-        return int(self._sizes[self._sample[self.n_held_out :]].sum())
+        return int(self._sizes[self._trained].sum())
 
     def held_out(self, start: int) -> Iterator[Ids]:
         """Yield the token ids of the held-out documents from a number on."""
-        return (self._ids(document, 0, None) for document in self._sample[start : self.n_held_out].tolist())
+        return (self._ids(document, 0, None) for document in self._sample[self._is_held_out][start:].tolist())
 
     def pieces(self, start: int) -> Iterator[Ids]:
         """Yield the token ids of the pieces from a number on, pass after pass without an end."""
@@ -97,16 +102,22 @@ class TokenSample:
         return order[: int(np.searchsorted(np.cumsum(self._sizes[order]), self.wanted)) + 1]
 
     @cached_property
-    def n_held_out(self) -> int:
-        """How many documents are held out."""
-        sizes = np.cumsum(self._sizes[self._sample])
-        most = min(self.most_held_out, int(HELD_OUT_AT_MOST * sizes[-1])) if len(sizes) else 0
-        return int(np.searchsorted(sizes, most, side="right"))
+    def _is_held_out(self) -> npt.NDArray[np.bool_]:
+        """Which of the sample are held out: the first that fit; one document alone may be too large."""
+        sizes = self._sizes[self._sample]
+        most = min(self.most_held_out, int(HELD_OUT_AT_MOST * sizes.sum()))
+        fits = sizes <= most
+        held_out: npt.NDArray[np.bool_] = fits & (np.cumsum(np.where(fits, sizes, 0)) <= most)
+        return held_out
+
+    @property
+    def _trained(self) -> Ids:
+        return self._sample[~self._is_held_out]
 
     @cached_property
     def _pieces(self) -> tuple[Ids, Ids, npt.NDArray[np.uint64]]:
         """Return the document, the first token and the key of each piece."""
-        trained = self._sample[self.n_held_out :]
+        trained = self._trained
         n_pieces = np.maximum(1, -(-self.file.lengths[trained] // PIECE))
         number = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
         document = np.repeat(trained, n_pieces)

@@ -271,6 +271,12 @@ def test_what_is_held_out_is_never_trained_on_and_never_above_a_tenth(tmp_path):
     assert len(held_out) == 10 and len(trained) == 90 and not held_out & trained and made.n_tokens == 900
 
 
+def test_a_document_that_is_too_large_to_be_held_out_is_passed_over(tmp_path):
+    made = sample(tmp_path, [500] * 30 + [9] * 30, most_held_out=100)
+    held_out = [len(ids) for ids in made.held_out(0)]
+    assert held_out == [10] * 10 and made.n_documents == 50 and made.n_tokens == 30 * 501 + 20 * 10
+
+
 def test_a_sample_is_as_large_as_it_has_to_be(tmp_path):
     (tmp_path / "all").mkdir()
     whole = sample(tmp_path / "all", [9] * 100)
