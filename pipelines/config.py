@@ -13,6 +13,7 @@ from ..selectors.cut_rule import CutRule
 from ..storage.errors import ConfigError
 from .amounts import CountOrShare, Size, SizeOrShare
 from .model_entries import ModelEntry
+from .outputs import Output
 from .refine_entry import Refine
 from .strict import Name, Strict
 
@@ -235,13 +236,6 @@ Step = Annotated[
         custom_error_message="a step has a name and exactly one of " + ", ".join(f"`{kind}`" for kind in STEP_KINDS),
     ),
 ]
-
-
-class Output(Strict):
-    """One form in which the chosen documents are written."""
-
-    format: Literal["parquet", "jsonl.zst"] = "parquet"
-    shard_bytes: Size = Field(128 << 20, description="most bytes of text in one file")
 
 
 class Engine(Strict):

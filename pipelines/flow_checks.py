@@ -1,7 +1,7 @@
 """What can be wrong with a flow, found without reading the corpus; and what a flow asks for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..features.base import Feature
@@ -13,9 +13,11 @@ from .config import Config, DecontaminateStep, DedupStep, FilterStep, FlowEntry,
 from .deduplicating import deduper
 from .filtering import step_rules
 from .loading import Loaded
-from .plugins import naming
+from .outputs import TOKENS, Output
+from .plugins import make_tokens, naming
 from .round_scores import check_student, round_scores
 from .selecting import chooser
+from .tokenising import make_encoder
 
 T = TypeVar("T")
 
@@ -42,10 +44,18 @@ def check_entry(loaded: Loaded, name: str, flow: FlowEntry, features: Mapping[st
         refuse_untrained(step.name, asked, config, [*trained, *trained_by(step)])
     if flow.outputs and all(isinstance(step, TrainStep) for step in flow.steps):
         raise ConfigError(f"flows.{name}: outputs, but no step chooses documents")
+    check_outputs(loaded, flow.outputs)
     list_inputs(corpus.files, loaded.root)
     for target in target_names(config, flow):
         list_inputs(config.targets[target].files, loaded.root)
     return flow
+
+
+def check_outputs(loaded: Loaded, outputs: Iterable[Output]) -> None:
+    """Raise ConfigError where an output that holds tokens has no tokenizer for them."""
+    for output in outputs:
+        if output.format in TOKENS:
+            make_encoder(output, make_tokens(loaded.config.tokenizer, loaded.root), loaded.root)
 
 
 def training_flow(config: Config, model: str, name: str | None) -> tuple[str, FlowEntry]:

@@ -19,7 +19,7 @@ from .aux_training import train_model
 from .config import Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, TrainStep
 from .decontaminating import run_decontaminate
 from .deduplicating import run_dedup
-from .exporting import export
+from .exporting import Chosen, export
 from .filtering import run_filter
 from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
@@ -112,7 +112,7 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
         _note_shortfall(work, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
     if flow.outputs:
-        record.outputs = export(work, name, flow.outputs, survivors, manifest["selection"])
+        record.outputs = export(work, Chosen(name, record, survivors, manifest["selection"]), flow.outputs)
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})

@@ -1,24 +1,27 @@
 """Mixtures: the chosen documents as files that a training job can read, with a manifest and a card.
 
 Documents are written in the order of the corpus (file, line), which no number of shards or workers can change. Files
-are named by number; the manifest gives rows, tokens, bytes and SHA-256 of each and is published last.
+are named by number; the manifest gives rows, tokens, bytes and SHA-256 of each and is published last. What a shard
+consists of is its sink's business: one file of texts here, tokens with their index and origin in `token_export`.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
+from .errors import LakeError
 from .fingerprint import file_sha256
 from .lake import Lake
-from .publish import move_into_place, temporary_path
+from .publish import move_into_place, publish_link, temporary_path
 
 MIXTURE = pa.schema(
     [
@@ -32,11 +35,38 @@ MIXTURE = pa.schema(
 )
 
 
-class _ParquetSink:
+class Piece(NamedTuple):
+    """The chosen documents of one row group, as a sink takes them."""
+
+    table: pa.Table
+    n_tokens: npt.NDArray[np.int64]
+    """Of each document."""
+    n_bytes: int
+    """Of all their texts."""
+
+
+class Sink(Protocol):
+    """What writes one shard: a file, or several that belong together."""
+
+    files: dict[str, Path]
+    """Where each is written, by the name that it will have, `{}` being the number; the first has the documents."""
+
+    def write(self, table: pa.Table) -> None:
+        """Append documents."""
+        ...
+
+    def close(self) -> None:
+        """Write what comes at the end."""
+        ...
+
+
+class ParquetSink:
     """Row groups of what is given."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, MIXTURE, compression="zstd", compression_level=3)
+    def __init__(self, scratch: Path, name: str = "part-{}.parquet", schema: pa.Schema = MIXTURE) -> None:
+        path = temporary_path(scratch, "mixture.parquet")
+        self.files = {name: path}
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
 
     def write(self, table: pa.Table) -> None:
         """Append a row group."""
@@ -47,10 +77,12 @@ class _ParquetSink:
         self._writer.close()
 
 
-class _JsonlSink:
+class JsonlSink:
     """One object a line; `meta` is an object again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, scratch: Path) -> None:
+        path = temporary_path(scratch, "mixture.jsonl.zst")
+        self.files = {"part-{}.jsonl.zst": path}
         self._file = path.open("wb")
         self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._encode = msgspec.json.Encoder().encode
@@ -69,60 +101,74 @@ class _JsonlSink:
         self._file.close()
 
 
-SINKS: dict[str, type[_ParquetSink] | type[_JsonlSink]] = {"parquet": _ParquetSink, "jsonl.zst": _JsonlSink}
-
-
 @dataclass
-class _File:
-    """The file of a mixture that is being written."""
+class _Shard:
+    """The shard that is being written."""
 
-    path: Path
-    sink: _ParquetSink | _JsonlSink
+    sink: Sink
     rows: int = 0
     tokens: int = 0
     bytes: int = 0
 
-    def write(self, table: pa.Table, n_bytes: int) -> None:
-        self.sink.write(table)
-        self.rows += table.num_rows
-        self.bytes += n_bytes
-        self.tokens += pc.sum(table.column("n_tokens")).as_py() or 0
+    def write(self, piece: Piece) -> None:
+        self.sink.write(piece.table)
+        self.rows += piece.table.num_rows
+        self.bytes += piece.n_bytes
+        self.tokens += int(piece.n_tokens.sum())
 
 
-def write_mixture(lake: Lake, folder: Path, form: str, shard_bytes: int, tables: Iterable[pa.Table]) -> dict[str, Any]:
-    """Publish tables (schema MIXTURE) as files of at most `shard_bytes` of text; return what the manifest says of them.
+def write_shards(
+    lake: Lake, folder: Path, shard_bytes: int | None, pieces: Iterable[Piece], sink: Callable[[Path], Sink]
+) -> dict[str, Any]:
+    """Publish documents as shards of at most `shard_bytes` of text (None: one); return what the manifest says of them.
 
-    The caller publishes the manifest, after whatever else belongs to the mixture.
+    `sink` opens a shard, given the folder for temporary files. The caller publishes the manifest, after whatever else
+    belongs to the mixture.
     """
     files: list[dict[str, Any]] = []
-    open_file: _File | None = None
+    shard: _Shard | None = None
+    number = 0
     try:
-        for table in tables:
-            n_bytes = pc.sum(pc.binary_length(table.column("text"))).as_py() or 0
-            if open_file and open_file.bytes + n_bytes > shard_bytes:
-                files.append(_publish(open_file, folder, len(files), form))
-                open_file = None
-            if open_file is None:
-                path = temporary_path(lake.scratch, f"mixture.{form}")
-                open_file = _File(path, SINKS[form](path))
-            open_file.write(table, n_bytes)
-        if open_file:
-            files.append(_publish(open_file, folder, len(files), form))
+        for piece in pieces:
+            if shard and shard_bytes is not None and shard.bytes + piece.n_bytes > shard_bytes:
+                files += _publish(shard, folder, number)
+                shard, number = None, number + 1
+            if shard is None:
+                shard = _Shard(sink(lake.scratch))
+            shard.write(piece)
+        if shard:
+            files += _publish(shard, folder, number)
     except BaseException:
-        if open_file:
-            open_file.path.unlink(missing_ok=True)
+        for path in shard.sink.files.values() if shard else ():
+            path.unlink(missing_ok=True)
         raise
-    total = {key: sum(f[key] for f in files) for key in ("rows", "tokens", "bytes")}
-    return {"format": form, "files": files, **total}
+    return {"files": files, **{key: sum(f.get(key, 0) for f in files) for key in ("rows", "tokens", "bytes")}}
 
 
-def _publish(done: _File, folder: Path, number: int, form: str) -> dict[str, Any]:
+def _publish(done: _Shard, folder: Path, number: int) -> list[dict[str, Any]]:
     done.sink.close()
-    target = folder / f"part-{number:05d}.{form}"
-    entry = {"file": target.name, "rows": done.rows, "tokens": done.tokens, "bytes": done.bytes}
-    entry["sha256"] = file_sha256(done.path)
-    move_into_place(done.path, target)
-    return entry
+    entries: list[dict[str, Any]] = []
+    for name, path in done.sink.files.items():
+        target = folder / name.format(f"{number:05d}")
+        counts = {} if entries else {"rows": done.rows, "tokens": done.tokens, "bytes": done.bytes}
+        entries.append({"file": target.name, **counts, "sha256": file_sha256(path)})
+        move_into_place(path, target)
+    return entries
+
+
+def place(folder: Path, output: Path) -> None:
+    """Put a published mixture into another folder too: linked where the file system can, else copied; manifest last.
+
+    Raises LakeError where something else is in that folder.
+    """
+    manifest = folder / "manifest.json"
+    there = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if there and not (output / manifest.name).is_file() and not there <= {path.name for path in folder.iterdir()}:
+        raise LakeError(f'"{output}" is not empty; name another folder')
+    if (output / manifest.name).is_file() and (output / manifest.name).read_bytes() != manifest.read_bytes():
+        raise LakeError(f'"{output}" holds another mixture; name another folder')
+    for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
+        publish_link(output / path.name, path, output)
 
 
 def card(
