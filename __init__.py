@@ -7,19 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipelines.api import Run, ingest, load, run, sql, train_aux
+    from .pipelines.api import Run, export, ingest, load, replay, run, sql, train_aux
+    from .pipelines.torch_dataset import torch_dataset
+    from .storage.exported_tokens import locate
     from .storage.lake import Lake
 
 __version__ = "0.1.0"
-__all__ = ["Lake", "Run", "__version__", "ingest", "load", "run", "sql", "train_aux"]
+__all__ = [
+    "Lake",
+    "Run",
+    "__version__",
+    "export",
+    "ingest",
+    "load",
+    "locate",
+    "replay",
+    "run",
+    "sql",
+    "torch_dataset",
+    "train_aux",
+]
 
 _HOME = {
     "Lake": "tamis.storage.lake",
     "Run": "tamis.pipelines.api",
+    "export": "tamis.pipelines.api",
     "ingest": "tamis.pipelines.api",
     "load": "tamis.pipelines.api",
+    "locate": "tamis.storage.exported_tokens",
+    "replay": "tamis.pipelines.api",
     "run": "tamis.pipelines.api",
     "sql": "tamis.pipelines.api",
+    "torch_dataset": "tamis.pipelines.torch_dataset",
     "train_aux": "tamis.pipelines.api",
 }
 

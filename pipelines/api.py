@@ -9,7 +9,7 @@ The five lines of the README::
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,25 @@ from typing import Any
 from ..features.base import Feature
 from ..storage.catalog import build_catalog, connect
 from ..storage.errors import ConfigError, TamisError
+from ..storage.export import place
+from ..storage.id_list import read_id_list
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
 from ..storage.plugins import nearest
+from .choices import as_configured, chosen_by
 from .compiling import compiling_announced
+from .config import Corpus
 from .engine import Threads
-from .flow_checks import check_entry, check_flow, training_flow
+from .exporting import Chosen
+from .exporting import export as export_mixture
+from .flow_checks import check_entry, check_flow, check_outputs, training_flow
 from .flows import curate, ingest_corpus, nothing_new
 from .loading import Loaded, load_config
+from .measuring import measure, tokens_column
+from .outputs import Output, make_output
 from .plugins import make_feature, make_tokens
 from .progress import Reporter
+from .replaying import choose_listed
 from .runs import RunLog, RunRecord
 from .work import Work
 
@@ -117,12 +126,72 @@ def ingest(
 ) -> Run:
     """Bring one corpus into the lake, without a flow. Raises ConfigError and TamisError as `run` does."""
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    entry = _corpus(loaded, corpus)
+    work = _work(loaded, f"ingest {corpus}", {}, None, reporter)
+    return _recorded(work, lambda: ingest_corpus(work, corpus, entry))
+
+
+def export(
+    config: Loaded | Path | str, name: str, outputs: Sequence[Mapping[str, Any]], *, folder: Path | str | None = None,
+    overrides: list[str] | None = None, reporter: Reporter | None = None, workers: int | None = None,
+) -> Run:  # fmt: skip
+    """Write what a run chose in other forms, without running it again: entries as in the `outputs` of a flow.
+
+    `name` is a flow, whose newest finished run is taken, or the id of a run. With a `folder` there is one output, which
+    lies there too. Raises ConfigError where there is no such run, and as `run` does.
+    """
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    chosen = chosen_by(Lake.open(loaded.lake), name)
+    loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run)
+    forms = _forms(loaded, outputs, folder)
+    work = _work(loaded, f"export {name}", {}, workers, reporter)
+
+    def body() -> None:
+        measure(work, chosen.survivors, tokens_column(work))
+        _write(work, chosen, forms, folder)
+
+    return _recorded(work, body)
+
+
+def replay(
+    config: Loaded | Path | str, ids: Path | str, corpus: str, outputs: Sequence[Mapping[str, Any]] = (), *,
+    folder: Path | str | None = None, overrides: list[str] | None = None, reporter: Reporter | None = None,
+    workers: int | None = None,
+) -> Run:  # fmt: skip
+    """Choose from a corpus what an exported list of ids names, and write it.
+
+    A document is chosen by id and text, or, where the ids of this copy are others, by its text. What is not there makes
+    the exit code 3. Raises InputError where the file is no such list, and as `run` does.
+    """
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    entry = _corpus(loaded, corpus)
+    forms = _forms(loaded, outputs, folder)
+    listed = read_id_list(Path(ids))
+    work = _work(loaded, f"replay {corpus}", {}, workers, reporter)
+    return _recorded(work, lambda: _write(work, choose_listed(work, listed, corpus, entry), forms, folder))
+
+
+def _forms(loaded: Loaded, outputs: Sequence[Mapping[str, Any]], folder: Path | str | None) -> list[Output]:
+    forms = [make_output(given) for given in outputs]
+    if folder is not None and len(forms) != 1:
+        raise ConfigError(f"{len(forms)} outputs for the folder {str(folder)!r}, expected one")
+    check_outputs(loaded, forms)
+    return forms
+
+
+def _write(work: Work, chosen: Chosen, forms: list[Output], folder: Path | str | None) -> None:
+    found = export_mixture(work, chosen, forms)
+    work.log.record.outputs = found
+    if folder is not None:
+        place(work.lake.mixture(chosen.name, found[0]["key"]), Path(folder))
+
+
+def _corpus(loaded: Loaded, corpus: str) -> Corpus:
     if corpus not in loaded.config.corpora:
         raise ConfigError(f"no corpus {corpus!r}{nearest(corpus, list(loaded.config.corpora))}")
     entry = loaded.config.corpora[corpus]
     list_inputs(entry.files, loaded.root)
-    work = _work(loaded, f"ingest {corpus}", {}, None, reporter)
-    return _recorded(work, lambda: ingest_corpus(work, corpus, entry))
+    return entry
 
 
 def _recorded(work: Work, body: Callable[[], object]) -> Run:

@@ -1,4 +1,4 @@
-"""The command line: `tamis run | train-aux | ingest | status | list | sql | verify | catalog rebuild | schema`.
+"""The command line: `tamis run | export | train-aux | ingest | status | list | sql | verify | catalog rebuild | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..storage.errors import TamisError
+from ..storage.errors import ConfigError, TamisError
 from ..storage.lake import Lake
 
 app = typer.Typer(
@@ -82,6 +82,47 @@ def train_aux_command(
         done = api.train_aux(
             config, model, flow=flow, overrides=overrides, reporter=Reporter(quiet=quiet), workers=workers
         )
+    print_run(done, as_json)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("export")
+def export_command(
+    name: Annotated[str | None, typer.Argument(help="A flow, whose newest run is taken, or the id of a run.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="parquet | jsonl.zst | tokens | megatron | ids")
+    ] = "parquet",
+    ids: Annotated[bool, typer.Option("--ids", help="The same as --format ids.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder that gets the files too.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Of tokens: default: the flow's.")] = None,
+    end: Annotated[str | None, typer.Option(help="Of tokens: what follows each document, a token or its id.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of tokens: uint16 | uint32 | int32.")] = None,
+    shard_bytes: Annotated[str | None, typer.Option(help="Most bytes of text in one file.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Choose what this ids.parquet lists, from --corpus.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="With --replay: the corpus to choose from.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: the processors.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write what a run chose in another form; or, from a list of ids, make the choice again on another copy."""
+    from . import api
+    from .progress import Reporter
+    from .summaries import print_run
+
+    given = {"format": "ids" if ids else form, "tokenizer": tokenizer, "dtype": dtype, "shard_bytes": shard_bytes,
+             "end": int(end) if end and end.isdecimal() else end}  # fmt: skip
+    options: dict[str, Any] = {
+        "folder": output, "overrides": overrides, "reporter": Reporter(quiet=quiet), "workers": workers
+    }  # fmt: skip
+    with _resumable():
+        if replay is not None and corpus is not None and name is None:
+            done = api.replay(config, replay, corpus, [given], **options)
+        elif replay is None and corpus is None and name is not None:
+            done = api.export(config, name, [given], **options)
+        else:
+            raise ConfigError("export needs either a flow or run, or both --replay FILE and --corpus NAME")
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 

@@ -1,9 +1,11 @@
 """The entries of `outputs`: the forms in which the chosen documents are written."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ..storage.errors import ConfigError
 from .amounts import Size
 from .strict import Strict
 
@@ -39,3 +41,12 @@ class Output(Strict):
         if self.dtype not in (None, "auto", *types):
             raise ValueError(f"`format: {self.format}` has no type {self.dtype}, expected auto, {' or '.join(types)}")
         return self
+
+
+def make_output(given: Mapping[str, Any]) -> Output:
+    """Return an output of the keys that are given, not None. Raises ConfigError."""
+    try:
+        return Output.model_validate({key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        found = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
+        raise ConfigError("output: " + "; ".join(one.replace("Value error, ", "") for one in found)) from None
