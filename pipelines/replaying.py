@@ -115,4 +115,5 @@ def _fill(
 
 def _pairs(hashes: pa.Array, ids: pa.Array) -> pa.Array:
     """Return hash and id as one value."""
-    return pc.binary_join_element_wise(hashes.cast(pa.large_binary()), ids.cast(pa.large_binary()), b"")
+    kind = pa.large_binary()
+    return pc.binary_join_element_wise(hashes.cast(kind), ids.cast(kind), pa.scalar(b"", kind))

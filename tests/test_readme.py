@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tamis
 import yaml
 from small_flow import make_case
+from small_tokens import token_export
 from tamis.features.registry import REGISTRY as FEATURES
 from tamis.pipelines.cli import app
 from tamis.pipelines.config import Config
 from tamis.pipelines.loading import load_config
+from tamis.pipelines.outputs import Output
 from tamis.selectors.registry import REGISTRY as SELECTORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +37,25 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     config.write_text(config.read_text().replace("small:", "demo:"))
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(block("python"), "README.md", "exec"), names)
+    exec(compile(block("python", "tamis.run("), "README.md", "exec"), names)
     assert names["chosen"].height == names["run"].steps[-1]["kept"] > 0
     assert str(names["run"].outputs[0]) in capsys.readouterr().out
     assert isinstance(names["run"], tamis.Run)
+
+
+def test_the_training_example_runs(tmp_path, monkeypatch):
+    (tmp_path / "tokens").symlink_to(token_export(tmp_path, shard_bytes=10**6)[1])
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(block("python", "torch_dataset").replace("2048", "64"), "README.md", "exec"), names)
+    assert names["epoch"] == names["data"].epoch == 1 and names["batch"]["input_ids"].shape[1] == 64
+
+
+def test_the_forms_of_outputs_are_listed():
+    table = README[README.index("`format` of an") :].split("\n\n")[0]
+    cells = re.findall(r"^\| (`[^|]+`) \| ", table, re.M)
+    listed = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    assert listed - {"format"} == set(get_args(Output.model_fields["format"].annotation))
 
 
 def test_the_flow_is_a_valid_configuration():

@@ -1,5 +1,6 @@
 """Mixtures as tokens: every chosen text is there once, in order, and each token leads back to its raw record."""
 
+import errno
 import json
 import random
 import struct
@@ -12,6 +13,7 @@ import tamis
 from small_flow import make_case, write_jsonl
 from small_tokens import TWINS, token_case, token_export
 from tamis.storage.errors import ConfigError
+from tamis.storage.token_export import MegatronSink
 from tamis.storage.verify import verify
 from tokenizers import AddedToken, Tokenizer
 
@@ -145,6 +147,25 @@ def test_a_changed_byte_and_a_missing_file_are_found(tmp_path):
         path.unlink()
         assert [(d.file, d.problem) for d in verify(run.lake)] == [(str(path), "is missing")]
         path.write_bytes(whole)
+
+
+def test_an_export_that_fails_leaves_nothing_and_the_next_run_writes_it(tmp_path, monkeypatch):
+    config = token_case(tmp_path, forms=("megatron",))
+    close, shards = MegatronSink.close, []
+
+    def full(self):
+        shards.append(self)
+        if len(shards) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        close(self)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(MegatronSink, "close", full)
+        tamis.run(config, "small")
+    assert list((tmp_path / "lake" / "tmp").iterdir()) == []
+    assert list((tmp_path / "lake" / "mixtures").glob("*/*/manifest.json")) == []
+    run = tamis.run(config, "small")
+    assert len(written(run.outputs[0])) == run.steps[-1]["kept"] and list(verify(run.lake)) == []
 
 
 @pytest.mark.parametrize(("output", "message"), [
