@@ -7,6 +7,7 @@ consists of is its sink's business: one file of texts here, tokens with their in
 
 import io
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -139,8 +140,8 @@ def write_shards(
         if shard:
             files += _publish(shard, folder, number)
     except BaseException:
-        for path in shard.sink.files.values() if shard else ():
-            path.unlink(missing_ok=True)
+        if shard:
+            _discard(shard.sink)
         raise
     return {"files": files, **{key: sum(f.get(key, 0) for f in files) for key in ("rows", "tokens", "bytes")}}
 
@@ -154,6 +155,13 @@ def _publish(done: _Shard, folder: Path, number: int) -> list[dict[str, Any]]:
         entries.append({"file": target.name, **counts, "sha256": file_sha256(path)})
         move_into_place(path, target)
     return entries
+
+
+def _discard(sink: Sink) -> None:
+    with suppress(Exception):  # what went wrong may go wrong again
+        sink.close()
+    for path in sink.files.values():
+        path.unlink(missing_ok=True)
 
 
 def place(folder: Path, output: Path) -> None:
