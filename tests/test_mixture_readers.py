@@ -13,7 +13,8 @@ FORMS = {"parquet": "parquet", "jsonl.zst": "json"}
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    config = make_case(tmp_path_factory.mktemp("mixture"), steps=TWINS)
+    small = {"web": {"files": ["raw/*"], "shard_bytes": 6_000}}
+    config = make_case(tmp_path_factory.mktemp("mixture"), steps=TWINS, corpora=small)
     forms = [{"format": form, "shard_bytes": 3_000} for form in FORMS]
     run = tamis.run(config, "small", overrides=[f"flows.small.outputs={json.dumps(forms)}"])
     table = pq.read_table(sorted(run.outputs[0].glob("part-*")), columns=["id", "text"])

@@ -192,7 +192,7 @@ if os.path.exists(saved):
     model.load_state_dict(state["model"])
     dataset.load_state_dict(state["data"])
     step = state["step"]
-for epoch in range(dataset.epoch, 2):
+for epoch in range(dataset.epoch, 3):
     dataset.set_epoch(epoch)
     seen = state["data"]["samples_seen"] if state else 0
     state = None
@@ -214,7 +214,7 @@ for epoch in range(dataset.epoch, 2):
 
 
 def trained(folder, place, killed_at=()):
-    """Train two epochs, killed at these steps; return the log: step, epoch, digest of the batch, loss."""
+    """Train three epochs, killed at these steps; return the log: step, epoch, digest of the batch, loss."""
     place.mkdir()
     for stop in (*killed_at, 0):
         arguments = [str(folder), str(place / "saved.pt"), str(place / "log"), str(stop)]
@@ -225,8 +225,8 @@ def trained(folder, place, killed_at=()):
 
 def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(folder, tmp_path):
     unbroken = trained(folder, tmp_path / "unbroken")
-    broken = trained(folder, tmp_path / "broken", killed_at=(37, 204))
-    assert len(unbroken) > 200 and {line[1] for line in unbroken} == {"0", "1"}
+    broken = trained(folder, tmp_path / "broken", killed_at=(37, 104))
+    assert len(unbroken) > 200 and {line[1] for line in unbroken} == {"0", "1", "2"}
     assert len(broken) == len(unbroken) + 7 + 4, "what came after the last checkpoint is done again"
     assert {line[0]: line for line in broken} == {line[0]: line for line in unbroken}
     assert [line for line in broken if line not in unbroken] == []
