@@ -48,15 +48,19 @@ class Encoder:
 
     def encode(self, text: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Return the ids of all documents, each with the end token after it, and how many each has."""
-        pieces, lengths = [], []
+        pieces, lengths = [np.empty(0, self.dtype)], [np.empty(0, np.int64)]
         check = stop_check()
         for start, stop in slices(text_buffers(text)[0]):
             check()
             texts = [one or "" for one in text.slice(start, stop - start).to_pylist()]
-            for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-                pieces.append(np.array([*encoding.ids, self.end], self.dtype))
-                lengths.append(len(pieces[-1]))
-        return np.concatenate([np.empty(0, self.dtype), *pieces]), np.array(lengths, np.int64)
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            ends = np.cumsum([len(encoding) + 1 for encoding in encodings])
+            ids = np.full(ends[-1], self.end, self.dtype)
+            for encoding, end in zip(encodings, ends.tolist(), strict=True):
+                ids[end - 1 - len(encoding) : end - 1] = encoding.ids
+            pieces.append(ids)
+            lengths.append(np.diff(ends, prepend=0))
+        return np.concatenate(pieces), np.concatenate(lengths)
 
 
 def make_encoder(output: Output, default: Tokens, root: Path) -> Encoder:
