@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipelines.api import Run, export, ingest, load, replay, run, sql, train_aux
+    from .pipelines.api import Run, export, ingest, load, mix, replay, run, sql, train_aux
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
     from .storage.lake import Lake
@@ -21,6 +21,7 @@ __all__ = [
     "ingest",
     "load",
     "locate",
+    "mix",
     "replay",
     "run",
     "sql",
@@ -35,6 +36,7 @@ _HOME = {
     "ingest": "tamis.pipelines.api",
     "load": "tamis.pipelines.api",
     "locate": "tamis.storage.exported_tokens",
+    "mix": "tamis.pipelines.api",
     "replay": "tamis.pipelines.api",
     "run": "tamis.pipelines.api",
     "sql": "tamis.pipelines.api",

@@ -32,6 +32,8 @@ from .flow_checks import check_entry, check_flow, check_outputs, training_flow
 from .flows import curate, ingest_corpus, nothing_new
 from .loading import Loaded, load_config
 from .measuring import measure, tokens_column
+from .mixing import check_mixture, finished_flow
+from .mixing import mix as make_mixture
 from .outputs import Output, make_output
 from .plugins import make_feature, make_tokens
 from .progress import Reporter
@@ -61,6 +63,11 @@ class Run:
     def outputs(self) -> list[Path]:
         """Folders of the mixtures."""
         return [self.lake.mixture(o["mixture"], o["key"]) for o in self.record.outputs]
+
+    @property
+    def mixture(self) -> dict[str, Any]:
+        """What a mixture was asked for and has, part by part; empty after a flow."""
+        return self.record.mixture
 
     @property
     def exit_code(self) -> int:
@@ -119,6 +126,29 @@ def train_aux(
     check_entry(loaded, name, entry, features)
     work = _work(loaded, f"train-aux {model}", features, entry.engine.workers if workers is None else workers, reporter)
     return _recorded(work, lambda: curate(work, name, entry))
+
+
+def mix(
+    config: Loaded | Path | str, mixture: str, *, overrides: list[str] | None = None, prefect: bool = False,
+    reporter: Reporter | None = None, workers: int | None = None,
+) -> Run:  # fmt: skip
+    """Make a mixture of what its flows chose and of corpora.
+
+    A flow that has no finished run over the present files is run first, as `run` does, a run of its own. Raises as
+    `run` does.
+    """
+    loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
+    entry = check_mixture(loaded, mixture, features)
+    work = _work(loaded, f"mix {mixture}", features, entry.engine.workers if workers is None else workers, reporter)
+
+    def of_flow(flow: str) -> RunRecord:
+        if found := finished_flow(work, flow):
+            return found
+        return run(loaded, flow, prefect=prefect, reporter=reporter, workers=workers).record
+
+    flows = dict.fromkeys(part.flow for part in entry.parts if part.flow is not None)
+    return _recorded(work, lambda: make_mixture(work, mixture, entry, {flow: of_flow(flow) for flow in flows}))
 
 
 def ingest(

@@ -1,4 +1,4 @@
-"""The command line: `tamis run | export | train-aux | ingest | status | list | sql | verify | catalog rebuild | …`.
+"""The command line: `tamis run | mix | export | train-aux | ingest | status | list | sql | verify | schema | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.
@@ -56,6 +56,33 @@ def run_command(
     with _resumable():
         done = api.run(
             config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
+        )
+    print_run(done, as_json)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("mix")
+def mix_command(
+    mixture: Annotated[str, typer.Argument(help="Name of an entry of `mixtures`.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    prefect: Annotated[
+        bool, typer.Option(help="Run the flows of its parts under Prefect, where any is to run.")
+    ] = True,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; default: the mixture's, or the processors.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a training mixture of several selections and corpora; flows of its parts that were not run are run first."""
+    from . import api
+    from .progress import Reporter
+    from .summaries import print_run
+
+    with _resumable():
+        done = api.mix(
+            config, mixture, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
         )
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from ..selectors.cut_rule import CutRule
 from ..storage.errors import ConfigError
 from .amounts import CountOrShare, Size, SizeOrShare
+from .mixture_entries import Mixture
 from .model_entries import ModelEntry
 from .outputs import Output
 from .refine_entry import Refine
@@ -262,6 +263,13 @@ class FlowEntry(Strict):
         return self
 
 
+class MixtureEntry(Mixture):
+    """A mixture, and how it is written."""
+
+    outputs: list[Output] = Field(default_factory=lambda: [Output()], min_length=1)
+    engine: Engine = Engine()
+
+
 class Config(Strict):
     """A whole `flows.yaml`."""
 
@@ -276,3 +284,4 @@ class Config(Strict):
     models: dict[Name, ModelEntry] = Field(default_factory=dict)
     features: dict[Name, FeatureEntry] = Field(default_factory=dict)
     flows: dict[Name, FlowEntry] = Field(default_factory=dict)
+    mixtures: dict[Name, MixtureEntry] = Field(default_factory=dict)

@@ -25,13 +25,13 @@ T = TypeVar("T")
 def check_flow(loaded: Loaded, name: str, features: Mapping[str, Feature]) -> FlowEntry:
     """Return the flow of that name, checked as far as that needs no work. Raises ConfigError."""
     config = loaded.config
-    return check_entry(loaded, name, _known("flow", name, config.flows), features)
+    return check_entry(loaded, name, known("flow", name, config.flows), features)
 
 
 def check_entry(loaded: Loaded, name: str, flow: FlowEntry, features: Mapping[str, Feature]) -> FlowEntry:
     """Return a flow, checked as `check_flow` does. Raises ConfigError."""
     config = loaded.config
-    corpus = _known(f"flows.{name}: corpus", flow.corpus, config.corpora)
+    corpus = known(f"flows.{name}: corpus", flow.corpus, config.corpora)
     trained: list[str] = []
     for step in flow.steps:
         _check_targets(config, step)
@@ -60,8 +60,8 @@ def check_outputs(loaded: Loaded, outputs: Iterable[Output]) -> None:
 
 def training_flow(config: Config, model: str, name: str | None) -> tuple[str, FlowEntry]:
     """Return the part of a flow that ends with the training of a model, and the flow's name. Raises ConfigError."""
-    _known("model", model, config.models)
-    flows = config.flows if name is None else {name: _known("flow", name, config.flows)}
+    known("model", model, config.models)
+    flows = config.flows if name is None else {name: known("flow", name, config.flows)}
     found = {n: at for n, flow in flows.items() if (at := _where_trained(config, flow, model)) is not None}
     if len(found) > 1:
         raise ConfigError(f"model {model!r} is trained by the flows {', '.join(found)}; name one with --flow")
@@ -91,14 +91,15 @@ def _where_trained(config: Config, flow: FlowEntry, model: str) -> int | None:
 
 def _check_targets(config: Config, step: Any) -> None:
     for target in step.decontaminate if isinstance(step, DecontaminateStep) else ():
-        _known(f"step {step.name!r}: target", target, config.targets)
+        known(f"step {step.name!r}: target", target, config.targets)
     for name, weight in step.target.items() if isinstance(step, SelectStep) else ():
-        _known(f"step {step.name!r}: target", name, config.targets)
+        known(f"step {step.name!r}: target", name, config.targets)
         if weight is not None and not 0 < weight < math.inf:
             raise ConfigError(f"step {step.name!r}: target {name!r} has the share {weight}, expected a number above 0")
 
 
-def _known(what: str, name: str, entries: Mapping[str, T]) -> T:
+def known(what: str, name: str, entries: Mapping[str, T]) -> T:
+    """Return the entry of that name. Raises ConfigError with the nearest name there is."""
     if name not in entries:
         raise ConfigError(f"{what} {name!r} is not in the configuration{nearest(name, list(entries))}")
     return entries[name]

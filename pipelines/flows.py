@@ -12,6 +12,7 @@ from ..storage.catalog import build_catalog
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
+from ..storage.lake import read_json
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
 from .aux_models import model_of, planned, with_models
@@ -39,10 +40,15 @@ class TargetParts(NamedTuple):
 
 
 def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
-    """Say whether the raw files are those of the newest snapshots, and a run of this very flow over them was finished.
+    """Say whether a run of this very flow over the present files was finished.
 
     Then all that is left is to read manifests, which needs no Prefect.
     """
+    return finished_run(work, name, flow) is not None
+
+
+def finished_run(work: Work, name: str, flow: FlowEntry) -> str | None:
+    """Return a finished run of this very flow, where the raw files are those of the newest snapshots; else None."""
     config = work.config
     entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
     entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
@@ -50,9 +56,10 @@ def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
     for corpus, entry in entries.items():
         last = unchanged(work.lake, corpus, list_inputs(entry.files, work.root), ingest_options(entry))
         if last is None:
-            return False
+            return None
         found[corpus] = last.key
-    return (work.lake.root / "runs" / "finished" / f"{flow_fingerprint(work, name, flow, found)}.json").exists()
+    path = work.lake.root / "runs" / "finished" / f"{flow_fingerprint(work, name, flow, found)}.json"
+    return str(read_json(path)["run"]) if path.exists() else None
 
 
 def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str, str]) -> str:

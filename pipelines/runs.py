@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from ..storage.errors import LakeError
@@ -59,6 +60,7 @@ class RunRecord:
     stages: list[Stage] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
+    mixture: dict[str, Any] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
@@ -130,15 +132,24 @@ def load_runs(lake: Lake) -> list[RunRecord]:
     runs = []
     for path in sorted((lake.root / "runs").glob("*/run.json")):
         try:
-            found = read_json(path)
+            record = _record(path)
         except LakeError:
             continue  # one damaged record must not hide the others; `tamis verify` names it
-        found["stages"] = [Stage(**s) for s in found["stages"]]
-        record = RunRecord(**found)
         if record.status == "running" and not process_alive(record.pid, record.host):
             record.status = "interrupted"
         runs.append(record)
     return runs
+
+
+def load_run(lake: Lake, run: str) -> RunRecord | None:
+    """Return a run, None where its record was removed. Raises LakeError where it is damaged."""
+    path = lake.run(run) / "run.json"
+    return _record(path) if path.exists() else None
+
+
+def _record(path: Path) -> RunRecord:
+    found = read_json(path)
+    return RunRecord(**{**found, "stages": [Stage(**s) for s in found["stages"]]})
 
 
 def _now() -> str:

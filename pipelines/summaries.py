@@ -72,8 +72,22 @@ def _print_record(record: RunRecord) -> None:
         rows = [[m["name"], m["parameters"], m["tokens"], *(m["held_out"] or (None, None)), m["loss"], m["seconds"],
                  m["tokens"] / max(m["seconds"], 0.1)] for m in record.models]  # fmt: skip
         _table(["model", "parameters", "tokens", "held out before", "after", "loss", "seconds", "tokens/s"], rows)
+    if record.mixture:
+        _print_shares(record.mixture)
     for warning in record.warnings:
         _line(f"warning   {warning}")
+
+
+def _print_shares(mixture: dict[str, Any]) -> None:
+    """Print what each share of a mixture was asked for and has."""
+    _line(f"{mixture['name']:9} {mixture['achieved']:,} of {mixture['budget']:,} tokens, "
+          f"{mixture['documents']:,} documents, {mixture['copies']:,} with their copies")  # fmt: skip
+    names = ["part", "source", "weight", "available", "wanted", "asked", "achieved", "epochs", "documents"]
+    rows = [[share[name] for name in names] for share in mixture["parts"][:ROWS_SHOWN]]
+    _table(names, rows)
+    for origin in mixture["origins"]:
+        if origin["lost"]:
+            _line(f"  {origin['part']}: {origin['lost']:,} documents are not counted: {mixture['rule']}")
 
 
 def _kind(step: dict[str, Any]) -> str:
@@ -127,7 +141,8 @@ def print_list(config: Path, as_json: bool) -> None:
         }
         for kind, name, found in plugins
     ]
-    flows = load_config(config).config.flows if config.exists() else {}
+    found = load_config(config).config if config.exists() else None
+    flows, mixtures = (found.flows, found.mixtures) if found else ({}, {})
     listed += [
         {
             "kind": "flow",
@@ -137,6 +152,8 @@ def print_list(config: Path, as_json: bool) -> None:
         }
         for name, flow in flows.items()
     ]
+    listed += [{"kind": "mixture", "name": name, "about": ", ".join(p.title for p in m.parts), "parameters": {}}
+               for name, m in mixtures.items()]  # fmt: skip
     if as_json:
         print_json(listed)
         return

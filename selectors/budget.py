@@ -217,7 +217,7 @@ def _shares(rule: CutRule, weight_seen: Mapping[str, int]) -> Shares:
     return dict.fromkeys(weight_seen, Fraction(0)) | exact_shares(rule.shares)
 
 
-def _asked_total(budget: int, shares: Mapping[str, float] | None) -> int:
+def _asked_total(budget: int, shares: Mapping[str, float | Fraction] | None) -> int:
     """Return how much of the budget the shares ask for: all of it, unless they add up to less than 1."""
     if shares is None:
         return budget

@@ -6,6 +6,7 @@ A rule is checked when it is made, so that a wrong number in `flows.yaml` is an 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, get_args
 
 from ..storage.errors import ConfigError
@@ -27,7 +28,7 @@ class CutRule:
     """by: percentile keeps the best floor(n * percent / 100) of the n eligible documents, of each group if `per`."""
     budget: int | None = None
     """In the unit of the weights; None is unlimited, 0 keeps nothing."""
-    shares: Mapping[str, float] | None = None
+    shares: Mapping[str, float | Fraction] | None = None
     """The share of the budget of each group; a group that is not named gets nothing, and a sum below 1 leaves some of
     the budget unused. Default: in proportion to the weight of the group's eligible documents."""
     per: bool = False

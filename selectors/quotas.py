@@ -12,7 +12,7 @@ Shares = Mapping[str, Fraction] | Mapping[str, int]
 WHOLE_TOLERANCE = 1e-9
 
 
-def exact_shares(shares: Mapping[str, float]) -> dict[str, Fraction]:
+def exact_shares(shares: Mapping[str, float | Fraction]) -> dict[str, Fraction]:
     """Return shares as exact fractions; a sum within 1e-9 of 1 (three times 0.333...) becomes exactly 1."""
     exact = {str(name): Fraction(str(share)) for name, share in shares.items()}
     total = sum(exact.values(), Fraction(0))

@@ -16,9 +16,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from .catalog_mixtures import MIXTURES, PARTS, corpora_of, draw_files, mixture_rows, part_rows
 from .catalog_models import MODELS, OF_ITS_MODEL, curve_files, model_rows
 from .catalog_rounds import OF_ITS_CHOICE, OF_ITS_ROUND, ROUNDS, SCORES, choice_files, round_files
 from .catalog_rs2 import round_views
+from .draws import DRAW
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
@@ -48,8 +50,8 @@ _TABLES = {
     "kept BIGINT, tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, "
     "health VARCHAR, deciding BOOLEAN",
     "models": MODELS,
-    "mixtures": "mixture VARCHAR, key VARCHAR, run VARCHAR, format VARCHAR, documents BIGINT, tokens BIGINT, "
-    "bytes BIGINT, files BIGINT, path VARCHAR",
+    "mixtures": MIXTURES,
+    "mixture_parts": PARTS,
 }
 
 
@@ -139,11 +141,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
         rows["runs"].append(tuple(r[column] for column in _RUN_COLUMNS))
         rows["steps"] += _step_rows(r)
         rows["models"] += model_rows(lake, r)
-    for path in sorted((lake.root / "mixtures").glob("*/*/manifest.json")):
-        m = read_json(path)
-        rows["mixtures"].append((m["mixture"], m["key"], m["run"], m["format"], m["rows"], m["tokens"], m["bytes"],
-                                 len(m["files"]), str(path.parent)))  # fmt: skip
-    return rows
+    return rows | {"mixtures": mixture_rows(lake), "mixture_parts": part_rows(lake)}
 
 
 def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -166,7 +164,8 @@ def _document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs
     """Create `documents` (with the newest run's tokens), `text`, `targets`, `excluded`, `quarantine`."""
     pools = [s for s in snapshots if not s.corpus.startswith("targets/")]
     shards = [x for s in pools for x in s.shards]
-    tokens = {r["corpus"]: r["tokens_key"] for r in runs if r["tokens_key"]}  # of the newest run over each corpus
+    counted = (r for r in runs if r["tokens_key"])
+    tokens = {corpus: r["tokens_key"] for r in counted for corpus in corpora_of(r)}  # of the newest run over each
     connection.execute("create table corpus_tokens (corpus VARCHAR, key VARCHAR)")
     _insert(connection, "corpus_tokens", list(tokens.items()))
     parts = [p for key in sorted(set(tokens.values())) for p in _parquet(lake.feature(key).glob("*/*.parquet"))]
@@ -226,6 +225,7 @@ def _result_views(connection: Any, lake: Lake) -> None:
     connection.execute("""
         create view measured as
         select f.feature, m.key, m.shard, m.row from measured_rows m join features f using (key)""")
+    _view(connection, "mixture_rows", draw_files(lake), DRAW)
     _view(connection, "training", curve_files(lake), CURVE, OF_ITS_MODEL)
     _cluster_view(connection, lake)
 

@@ -22,6 +22,7 @@ import zstandard
 from .errors import LakeError
 from .fingerprint import file_sha256
 from .lake import Lake
+from .markdown import markdown_table
 from .publish import move_into_place, publish_link, temporary_path
 
 MIXTURE = pa.schema(
@@ -192,23 +193,12 @@ def card(
     written = [[m["format"], len(m["files"]), m["rows"], m["tokens"], m["bytes"]] for m in manifests]
     sections = [
         f"# {about['mixture']}\n\n{origin}",
-        _table(["step", "entered", "kept", "tokens kept"], made),
-        _table(["source", "documents", "tokens"], [[s["source"], s["documents"], s["tokens"]] for s in sources]),
-        _table(["format", "files", "documents", "tokens", "bytes of text"], written),
-        _table(["step", "health", "value"], health) if health else "",
+        markdown_table(["step", "entered", "kept", "tokens kept"], made),
+        markdown_table(
+            ["source", "documents", "tokens"], [[s["source"], s["documents"], s["tokens"]] for s in sources]
+        ),
+        markdown_table(["format", "files", "documents", "tokens", "bytes of text"], written),
+        markdown_table(["step", "health", "value"], health) if health else "",
         "The texts keep the licences of their sources. Each format's `manifest.json` holds the SHA-256 of every file.",
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    """Return a Markdown table, numbers to the right."""
-    right = [bool(rows) and all(isinstance(r[i], (int, float)) for r in rows) for i in range(len(head))]
-    lines = [head, ["---:" if r else "---" for r in right], *([_cell(c) for c in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")

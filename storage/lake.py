@@ -112,6 +112,10 @@ class Lake:
         """Folder of what each round of a selection did with each cluster, and of the rounds of its documents."""
         return self.root / "rounds" / selection
 
+    def draw(self, key: str) -> Path:
+        """Folder of which documents a mixture has, and how often."""
+        return self.root / "draws" / key
+
     def mixture(self, name: str, key: str) -> Path:
         """Folder of one published mixture."""
         return self.root / "mixtures" / name / key

@@ -42,7 +42,7 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "scores", "selections", "clusters", "models", "rounds")
+    computed = ("features", "scores", "selections", "clusters", "models", "rounds", "draws")
     for folder, repair in (*((name, AGAIN) for name in computed), ("quarantine", UNREAD)):
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
@@ -120,9 +120,7 @@ def _selection(manifest: Path) -> Iterator[Damage]:
     found = read_json(manifest)
     for shard in found["shards"]:
         if not (manifest.parent / f"{shard}.parquet").exists():
-            yield Damage(
-                str(manifest.parent / f"{shard}.parquet"), "is missing", "remove the selection's folder; " + AGAIN
-            )
+            yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", "remove its folder; " + AGAIN)
 
 
 def _mixture(manifest: Path) -> Iterator[Damage]:
@@ -147,5 +145,6 @@ _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("clusters/*/*/clusters.json", AGAIN, _json),
     ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
     ("selections/*/manifest.json", AGAIN, _selection),
+    ("draws/*/manifest.json", AGAIN, _selection),
     ("mixtures/*/*/manifest.json", AGAIN, _mixture),
 )
