@@ -24,6 +24,7 @@ from .snapshots import corpora, newest, packs_of
 from .state import check_state
 
 AGAIN = "remove it; the next `tamis run` computes it again"
+DRAWN = "remove its folder; the next `tamis mix` draws again"
 READ = "the next run reads the raw files again"
 UNREAD = f"remove it; {READ}"
 
@@ -42,8 +43,9 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "scores", "selections", "clusters", "models", "rounds", "draws")
-    for folder, repair in (*((name, AGAIN) for name in computed), ("quarantine", UNREAD)):
+    computed = ("features", "scores", "selections", "clusters", "models", "rounds")
+    repairs = {**dict.fromkeys(computed, AGAIN), "draws": DRAWN, "quarantine": UNREAD}
+    for folder, repair in repairs.items():
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
     for path in sorted((lake.root / "states").glob("**/*.safetensors")):
@@ -145,6 +147,6 @@ _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("clusters/*/*/clusters.json", AGAIN, _json),
     ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
     ("selections/*/manifest.json", AGAIN, _selection),
-    ("draws/*/manifest.json", AGAIN, _selection),
+    ("draws/*/manifest.json", DRAWN, _selection),
     ("mixtures/*/*/manifest.json", AGAIN, _mixture),
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -167,8 +168,11 @@ OVERLAPPING = {"budget": {"tokens": 100_000}, "parts": [{"flow": "long"}, {"flow
 def test_a_document_belongs_to_the_first_part_that_has_it(tmp_path):
     config = three_corpora(tmp_path, OVERLAPPING, flows=FLOWS)
     run = tamis.mix(config, "m")
-    kept = {flow: set(tamis.sql(run.lake, "select doc_id from selections where run = $1 and kept", [id_])
-                      .to_arrow_table().column(0).to_pylist()) for flow, id_ in run.mixture["runs"].items()}  # fmt: skip
+    query = "select doc_id from selections where run = $1 and kept"
+    kept = {
+        flow: {doc_id for (doc_id,) in tamis.sql(run.lake, query, [flow_run]).fetchall()}
+        for flow, flow_run in run.mixture["runs"].items()
+    }
     both = kept["long"] & kept["some"]
     assert len(kept["some"]) == 200 and both
     rows = written(run).to_pylist()
@@ -205,7 +209,7 @@ def test_the_order_is_a_keyed_shuffle_in_which_copies_stand_apart(tmp_path):
     places = {}
     for place, row in enumerate(rows):
         places.setdefault(row["id"], []).append(place)
-    apart = [b - a for at in places.values() for a, b in zip(at, at[1:], strict=False)]
+    apart = [b - a for at in places.values() for a, b in pairwise(at)]
     assert sum(gap == 1 for gap in apart) < 0.02 * len(apart)
     fewer = written(tamis.mix(config, "m", overrides=["mixtures.m.budget.tokens=2500"])).to_pylist()
     left = Counter((r["corpus"], r["id"]) for r in fewer)
@@ -296,7 +300,7 @@ def test_the_catalogue_has_parts_and_rows(tmp_path):
     assert "| alpha |" in card and "The rule:" in card
     assert list(verify(run.lake)) == []
     next((run.lake.root / "draws").glob("*/*/*.parquet")).unlink()
-    assert "is missing" in [*verify(run.lake)][0].problem
+    assert "is missing" in next(iter(verify(run.lake))).problem
     assert stages(tamis.mix(config, "m"))["draw m"] == (3, 0)
     assert list(verify(run.lake)) == []
 

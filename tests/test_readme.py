@@ -63,6 +63,14 @@ def test_the_flow_is_a_valid_configuration():
     assert [s.name for s in config.flows["code"].steps] == ["clean", "twins", "near_code"]
 
 
+def test_the_mixture_is_one_of_that_configuration():
+    blocks = [yaml.safe_load(block("yaml", start)) for start in ("version: 1", "mixtures:")]
+    config = Config.model_validate(blocks[0] | blocks[1])
+    parts = config.mixtures["v1"].parts
+    assert {part.flow for part in parts} - {None} <= config.flows.keys()
+    assert {part.corpus for part in parts} - {None} <= config.corpora.keys()
+
+
 def test_the_repositorys_own_configuration_is_valid():
     assert {"demo", "demo_random"} <= load_config(ROOT / "flows.yaml").config.flows.keys()
 
