@@ -103,6 +103,8 @@ def _snapshots(work: Work, entry: MixtureEntry, runs: Mapping[str, RunRecord]) -
             snapshot = load_snapshot(work.lake, run.corpus, run.snapshot)
         else:
             assert part.corpus is not None  # PartEntry has one of both
+            if part.corpus in found:
+                continue
             snapshot = ingest(work, part.corpus, work.config.corpora[part.corpus])
             if bad := snapshot.counts["quarantined"]:
                 work.log.warn(f"{bad:,} records of {part.corpus} could not be read; `tamis sql 'from quarantine'`")

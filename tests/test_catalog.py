@@ -13,7 +13,8 @@ from tamis.storage.errors import TamisError
 from tamis.storage.lake import Lake
 
 VIEWS = ("corpora", "files", "shards", "features", "runs", "steps", "documents", "text", "scores", "selections",
-         "selection_steps", "mixtures", "mixture_parts", "mixture_rows", "quarantine", "excluded", "clusters", "rounds")  # fmt: skip
+         "selection_steps", "mixtures", "mixture_parts", "mixture_rows", "quarantine", "excluded",
+         "clusters", "rounds")  # fmt: skip
 
 QUESTION = """select d.source, count(*), sum(d.n_tokens) from selections s join documents d using (corpus, doc_id)
               where s.run = '{run}' and s.kept group by 1 order by 1"""
