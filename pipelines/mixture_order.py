@@ -142,7 +142,8 @@ class Ordered:
     def _batches(self, *reads: str) -> Iterator[_Batch]:
         """Yield the drawn documents row group by row group."""
         expressions = (self._expression,) if self._expression else ()
-        readers = [Reader(self.work.lake, s, reads, (), expressions, self._features) for s in self._drawn]
+        names = tuple(dict.fromkeys([*reads, *(name for e in expressions for name in e.document_columns)]))
+        readers = [Reader(self.work.lake, s, names, (), expressions, self._features) for s in self._drawn]
 
         def read(item: tuple[Reader, tuple[Shard, int]]) -> _Batch:
             reader, (shard, group) = item

@@ -253,6 +253,9 @@ def test_a_curriculum_is_sorted_by_the_column(tmp_path):
     down = tamis.mix(config, "m", overrides=["mixtures.m.order.ascending=false"])
     assert [len(row["text"].split()) for row in written(down).to_pylist()] == words[::-1]
     assert stages(down)["draw m"] == (0, 1), "another order is the same draw"
+    by_length = tamis.mix(config, "m", overrides=["mixtures.m.order.by=length(text) + n_bytes"])
+    lengths = [len(row["text"]) for row in written(by_length).to_pylist()]
+    assert lengths == sorted(lengths)
     parts = "[{flow: scored}, {corpus: alpha}]"
     run = tamis.mix(config, "m", overrides=["mixtures.m.order.by=score", f"mixtures.m.parts={parts}"])
     scores = [row["score"] for row in written(run).to_pylist()]
