@@ -225,7 +225,7 @@ def test_shards_workers_and_files_do_not_change_a_byte(tmp_path, monkeypatch, mi
     config = three_corpora(tmp_path, {"budget": {"tokens": 3000}, **mixture}, flows=FLOWS)
     found = []
     for case, (shard_bytes, workers, range_bytes) in enumerate(
-        [("128MB", 1, 10**9), (2_000, 3, 10_000), (300, 2, 700)]
+        [("128MB", 1, 10**9), (8_000, 3, 10_000), (2_500, 2, 4_000)]
     ):
         monkeypatch.setattr("tamis.pipelines.mixture_order.RANGE_BYTES", range_bytes)
         monkeypatch.setattr("tamis.storage.sorting.MOST_PARTITIONS", 5)
