@@ -2,7 +2,7 @@
 
 Every copy of a document has a number of its own, so copies stand apart, and the order of a smaller mixture is that of a
 larger one without what it lacks. The texts go once through the scratch folder (`storage/sorting.py`) and memory is that
-of a range of 64 MB; nothing that is written depends on shards or workers, not even where row groups end.
+of a range of 32 MB; nothing that is written depends on shards or workers, not even where row groups end.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from .work import Work
 
 MIXED = pa.schema([*MIXTURE, pa.field("corpus", pa.string()), pa.field("part", pa.string())])
 """What is written of each copy."""
-RANGE_BYTES = 64 << 20
+RANGE_BYTES = 32 << 20
 SAMPLED_ROWS = 200_000
 SCORE, BY = "score", "by"
 
@@ -105,7 +105,7 @@ class Ordered:
         return (table.select(MIXED.names) for table in evenly(tables, "text", most_bytes))
 
     def _splits(self) -> Splits:
-        """Return ranges of 64 MB: even where the numbers are, else those of a keyed sample of the documents."""
+        """Return ranges of 32 MB: even where the numbers are, else those of a keyed sample of the documents."""
         n_bytes = int(self.draw["bytes"]) + BYTES_A_ROW * int(self.draw["copies"])
         n = max(1, -(-n_bytes // RANGE_BYTES))
         if n == 1 or self.order.by is None:

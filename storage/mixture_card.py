@@ -30,7 +30,7 @@ def mixture_card(manifest: dict[str, Any], sources: list[dict[str, Any]]) -> str
         + ("Shuffled by keyed numbers." if order is None else
            f"Sorted by `{order}`, {'lowest' if m['order']['ascending'] else 'highest'} first."),
         markdown_table([_COLUMNS[c] for c in shown], [[part[c] for c in shown] for part in m["parts"]]),
-        markdown_table(["part", "is", "documents there are", "not counted, because they are another's"], origins),
+        markdown_table(["part", "is", "documents there are", "left out by the rule"], origins),
         f"The rule: {m['rule']}.",
         markdown_table(["part", "source", "copies", "tokens"],
                        [[s["part"], s["source"], s["copies"], s["tokens"]] for s in sources[:SOURCES_SHOWN]]) + left,

@@ -1,5 +1,6 @@
 """Mixtures: asked and achieved, whose a document is, the order, and what a second call computes."""
 
+import hashlib
 import json
 from collections import Counter
 from itertools import pairwise
@@ -12,7 +13,10 @@ import tamis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_flow import make_case, stages, write_jsonl
+from tamis.pipelines import cli
+from tamis.storage import publish
 from tamis.storage.errors import ConfigError
+from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
 
 SOURCES = {"alpha": 40, "beta": 120, "gamma": 400}
@@ -74,6 +78,18 @@ def test_three_sources_with_weights_and_a_cap_that_binds(tmp_path):
     assert run.mixture["achieved"] == sum(tokens for tokens, *_ in found.values()) <= 2000
 
 
+def test_three_sources_are_mixed_as_they_always_were(tmp_path):
+    """A flow, a corpus and some sources of another: pinned, so that it changes only where somebody means it to."""
+    parts = [{"flow": "some", "weight": 0.4}, {"corpus": "beta", "weight": 0.4, "max_epochs": 2},
+             {"corpus": "alpha", "sources": "alpha", "weight": 0.2}]  # fmt: skip
+    config = three_corpora(tmp_path, {"budget": {"tokens": 2000}, "parts": parts, "redistribute": True}, flows=FLOWS)
+    run = tamis.mix(config, "m")
+    shares = [(s["part"], s["asked"], s["achieved"], s["documents"], s["copies"]) for s in run.mixture["parts"]]
+    assert shares == [("some", 850, 849, 110, 110), ("beta", 850, 850, 113, 113), ("alpha", 300, 300, 40, 40)]
+    ids = [row["id"] for row in written(run).to_pylist()]
+    assert hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16] == "0927aa91da23247b"
+
+
 def test_what_the_cap_leaves_goes_to_the_others_where_asked_for(tmp_path):
     parts = [{"corpus": c, "weight": w} for c, w in (("alpha", 6), ("beta", 2), ("gamma", 2))]
     mixture = {"budget": {"tokens": 1500}, "parts": parts, "redistribute": True}
@@ -101,7 +117,7 @@ def test_temperature_and_unimax(tmp_path):
     assert all(s["achieved"] == 2 * s["available"] for s in run.mixture["parts"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=3, max_size=3),
     weights=st.lists(st.sampled_from([0.1, 0.5, 1, 3]), min_size=3, max_size=3),
@@ -282,6 +298,48 @@ def test_a_second_call_computes_nothing(tmp_path):
     more = tamis.mix(config, "m")
     assert more.mixture["documents"] > first.mixture["documents"]
     assert more.mixture["runs"]["long"] != first.mixture["runs"]["long"]
+
+
+def test_a_write_that_fails_leaves_nothing_and_goes_on_from_there(tmp_path, monkeypatch):
+    config = three_corpora(
+        tmp_path, {"budget": {"tokens": 2000}, "outputs": [{"format": "parquet", "shard_bytes": 1500}]}
+    )
+    whole = tamis.mix(config, "m", overrides=["lake=other"])
+    expected = [f.read_bytes() for f in sorted(whole.outputs[0].glob("part-*"))]
+    assert len(expected) > 3
+    moved = []
+
+    def full_disk(source, target):
+        moved.append(target)
+        if len(moved) == 3:
+            raise OSError(28, "No space left on device")
+        publish.move_into_place(source, target)
+
+    monkeypatch.setattr("tamis.storage.export.move_into_place", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        tamis.mix(config, "m")
+    lake = Lake.open(tmp_path / "lake")
+    assert not list((lake.root / "mixtures").glob("*/*/manifest.json")) and not list(lake.scratch.iterdir())
+    again = tamis.mix(config, "m")
+    assert stages(again)["draw m"] == (0, 1)
+    assert [f.read_bytes() for f in sorted(again.outputs[0].glob("part-*"))] == expected
+
+
+def test_the_command_says_what_each_part_has(tmp_path, capsys):
+    config = three_corpora(tmp_path, {"budget": {"tokens": 100_000}, "weights": {"unimax": 2}})
+    outputs = []
+    for extra in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["mix", "m", "-c", str(config), "--no-prefect", *extra])
+        assert ended.value.code == 3
+        outputs.append(capsys.readouterr().out)
+    printed, record = outputs[0], json.loads(outputs[1])
+    assert "of 100,000 tokens" in printed and "gamma" in printed and "at their most epochs" in printed
+    assert "lake/mixtures/m/" in printed
+    assert [share["epochs"] for share in record["mixture"]["parts"]] == [2, 2, 2]
+    with pytest.raises(SystemExit):
+        cli.main(["list", "-c", str(config), "--json"])
+    assert {"mixture", "selector"} <= {entry["kind"] for entry in json.loads(capsys.readouterr().out)}
 
 
 def test_the_catalogue_has_parts_and_rows(tmp_path):
