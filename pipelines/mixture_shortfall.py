@@ -43,6 +43,8 @@ def _moves(entry: Mixture) -> bool:
 
 def _why_short(entry: Mixture, share: Mapping[str, Any]) -> str | None:
     """Say why a share has clearly less than it should have, or return None."""
+    if not share["available"]:
+        return None  # said of the whole part
     name = share["part"] if share["source"] is None else f"{share['part']}, source {share['source']}"
     if not _moves(entry) and share["asked"] < share["wanted"]:
         times = f"{share['max_epochs']:g} times" if share["max_epochs"] != 1 else "once"

@@ -199,6 +199,9 @@ def test_a_document_belongs_to_the_first_part_that_has_it(tmp_path):
     other = tamis.mix(config, "m", overrides=["mixtures.m.parts=[{flow: some}, {flow: long}]"])
     assert other.mixture["origins"][1]["lost"] == len(both)
     assert "first" in run.mixture["rule"]
+    nothing_left = tamis.mix(config, "m", overrides=["mixtures.m.parts=[{corpus: gamma}, {flow: long}]"])
+    lost = len(kept["long"])
+    assert f"part long: it has no documents, all {lost} belong to parts before it" in nothing_left.record.warnings
 
 
 def test_texts_that_are_the_same_stand_once(tmp_path):
