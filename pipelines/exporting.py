@@ -1,6 +1,5 @@
 """The last stage of a flow: write what is left, in every form that is asked for."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,16 +7,24 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from .. import __version__
-from ..storage.export import Piece, card, write_shards
+from ..storage.export import Piece, card
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import read_json
+from ..storage.schema import DOCUMENT
+from ..storage.selections import load_selection
+from ..storage.shards import Shard
 from ..storage.survivors import Survivors
-from .forms import Item, form_of, score_reader
+from .forms import form_of
+from .measuring import tokens_of
 from .outputs import Output
 from .runs import RunRecord, Stage
 from .work import Work
+
+Item = tuple[Shard, int]
+"""A row group."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ def export(work: Work, chosen: Chosen, outputs: Sequence[Output]) -> list[dict[s
 
 def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[str, Any]:
     run, survivors = chosen.run, chosen.survivors
-    form = form_of(work, output, lru_cache(2)(score_reader(work.lake, chosen.selection)))
+    stated = (load_selection(work.lake, chosen.selection) or {}).get("rounds") or {}
+    form = form_of(work, output, rounds=stated if "shuffles" in stated else None)  # those of rs2, not of `refine`
     key = fingerprint({"selection": chosen.selection, **form.recipe})
     folder = work.lake.mixture(chosen.name, key)
     if (folder / "manifest.json").exists():
@@ -50,23 +58,58 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
     about = {
         "mixture": chosen.name, "key": key, "format": output.format, "run": run.run, "tamis": __version__,
         "corpus": survivors.corpus, "snapshot": run.snapshot, "selection": chosen.selection, "seed": work.config.seed,
-        "tokenizer": work.config.tokenizer, **form.about,
+        "tokenizer": work.config.tokenizer,
     }  # fmt: skip
     sources: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
-    read = partial(form.read, survivors)
     items = _items(survivors)
+    documents = _Reader(work, chosen, form.columns)
+
+    def read(item: Item) -> tuple[pa.ChunkedArray, Piece]:
+        table = documents.read(item)
+        return table.column("source"), form.piece(table)
+
     pieces = work.map(f"export {output.format}", read, list(items), items.__getitem__)
-    sink = form.sink({**about, "steps": run.steps, "config": work.config.model_dump(mode="json")})
-    limit = output.shard_bytes if form.sharded else None
-    manifest = about | write_shards(work.lake, folder, limit, _counted(pieces, sources, tokens), sink)
-    for name, data in form.beside.items():
-        work.lake.publish_bytes(folder / name, data)
-        manifest["files"].append({"file": name, "sha256": hashlib.sha256(data).hexdigest()})
+    recipe = {"steps": run.steps, "config": work.config.model_dump(mode="json")}
+    manifest: dict[str, Any] = form.publish(folder, _counted(pieces, sources, tokens), about, recipe)
     composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
     work.lake.publish_bytes(folder / "card.md", card(about, [manifest], run.steps, composition).encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
     return manifest
+
+
+class _Reader:
+    """Chosen documents by row group."""
+
+    def __init__(self, work: Work, chosen: Chosen, columns: tuple[str, ...]) -> None:
+        self._work, self._chosen, self._columns = work, chosen, columns
+        self._decided = tuple(name for name in ("score", "cut_group") if name in columns)
+        self._decisions = lru_cache(2)(self._of_shard)
+
+    def read(self, item: Item) -> pa.Table:
+        """Return the chosen documents of a row group, in row order, in these columns of CHOSEN."""
+        survivors, (shard, group) = self._chosen.survivors, item
+        start, n = shard.row_groups[group]
+        inside = np.flatnonzero(survivors.mask(shard)[start : start + n])
+        rows = inside + start
+        batch = shard.read_group(group, [c for c in self._columns if c in DOCUMENT.names]).take(pa.array(inside))
+        found: dict[str, Any] = {name: batch.column(name) for name in batch.schema.names}
+        found |= {"corpus": pa.repeat(survivors.corpus, len(rows)), "shard": pa.repeat(shard.digest, len(rows))}
+        found["row"] = rows
+        if "n_tokens" in self._columns:
+            found["n_tokens"] = tokens_of(self._work, shard, rows)
+        decisions = self._decisions(shard).take(pa.array(rows))
+        found |= {name: decisions.column(name) for name in decisions.column_names}
+        return pa.table({name: found[name] for name in self._columns})
+
+    def _of_shard(self, shard: Shard) -> pa.Table:
+        """Return what the last step says of every row of a shard, null where it says nothing."""
+        lake = self._work.lake
+        path = lake.selection(self._chosen.selection) / f"{shard.digest}.parquet"
+        table = lake.table(path, ["row", *self._decided])
+        place = np.full(shard.rows, -1, dtype=np.int64)
+        place[table.column("row").to_numpy()] = np.arange(table.num_rows)
+        return table.drop_columns("row").take(pa.array(place, mask=place < 0))
 
 
 def _items(survivors: Survivors) -> dict[Item, int]:
@@ -80,10 +123,12 @@ def _items(survivors: Survivors) -> dict[Item, int]:
     return found
 
 
-def _counted(pieces: Iterable[Piece], sources: Counter[str], tokens: Counter[str]) -> Iterator[Piece]:
+def _counted(
+    pieces: Iterable[tuple[pa.ChunkedArray, Piece]], sources: Counter[str], tokens: Counter[str]
+) -> Iterator[Piece]:
     """Count what goes by, by source."""
-    for piece in pieces:
-        for source, n in zip(piece.table.column("source").to_pylist(), piece.n_tokens.tolist(), strict=True):
+    for source_of, piece in pieces:
+        for source, n in zip(source_of.to_pylist(), piece.n_tokens.tolist(), strict=True):
             sources[source or "(none)"] += 1
             tokens[source or "(none)"] += n
         yield piece

@@ -1,42 +1,41 @@
-"""The forms of a mixture: what each reads of the chosen documents, and the files that it makes of them."""
+"""The forms of a mixture: what each asks of the documents, and the files that it makes of them."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink
+from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink, write_shards
 from ..storage.id_list import ID_LIST, with_recipe
-from ..storage.lake import Lake
-from ..storage.shards import Shard
-from ..storage.survivors import Survivors
+from ..storage.schema import DOCUMENT
 from ..storage.token_export import IDS, SPANS, MegatronSink, TokenSink
-from .measuring import tokens_column, tokens_of
+from .measuring import tokens_column
 from .outputs import TOKENS, Output
 from .tokenising import Encoder, make_encoder
 from .work import Work
 
-Item = tuple[Shard, int]
-"""A row group."""
-Rows = npt.NDArray[np.int64]
-Scores = Callable[[Shard], pa.Array]
-
-
-class Part(NamedTuple):
-    """The chosen documents of a row group."""
-
-    corpus: str
-    shard: Shard
-    rows: Rows
-    batch: pa.RecordBatch
-    scores: pa.Array
+CHOSEN = pa.schema(
+    [
+        *DOCUMENT,
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("n_tokens", pa.int64(), nullable=False),  # of the configuration's tokenizer
+        pa.field("score", pa.float64()),  # of the last step
+        pa.field("cut_group", pa.string()),  # of the last step
+        pa.field("part", pa.string()),  # of a mixture
+    ]
+)
+"""What a form can ask of a chosen document."""
+MIXED = pa.schema([*MIXTURE, CHOSEN.field("corpus"), CHOSEN.field("part")])
+"""What is written of each document of several parts."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,17 @@ class Form(ABC):
 
     work: Work
     output: Output
-    scores: Scores
-    """Return the score of every row of a shard."""
+    of_parts: bool = False
+    """The documents are of several parts and corpora."""
 
-    columns: ClassVar[tuple[str, ...]] = ("doc_id", "text", "source", "meta", "n_bytes")
-    """Of the shards that it reads."""
+    asked: ClassVar[tuple[str, ...]]
     sharded: ClassVar[bool] = True
     """Several files, or one."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of CHOSEN that it needs."""
+        return (*self.asked, "n_bytes", *(("corpus", "part") if self.of_parts else ()))
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -72,112 +75,125 @@ class Form(ABC):
         """Small files that belong to it."""
         return {}
 
+    @abstractmethod
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens a shard; `recipe` says how the mixture was made."""
-        return JsonlSink if self.output.format == "jsonl.zst" else ParquetSink
-
-    def read(self, survivors: Survivors, item: Item) -> Piece:
-        """Return the chosen documents of a row group, in row order."""
-        shard, group = item
-        start, n = shard.row_groups[group]
-        inside = np.flatnonzero(survivors.mask(shard)[start : start + n])
-        batch = shard.read_group(group, self.columns).take(pa.array(inside))
-        rows = inside + start
-        part = Part(survivors.corpus, shard, rows, batch, self.scores(shard).take(pa.array(rows)))
-        return Piece(*self.table(part), pc.sum(batch.column("n_bytes")).as_py())
 
     @abstractmethod
-    def table(self, part: Part) -> tuple[pa.Table, Rows]:
-        """Return documents as the sink takes them, and the tokens of each."""
+    def piece(self, documents: pa.Table) -> Piece:
+        """Return documents, of which there are the columns that it needs, as the sink takes them."""
+
+    def publish(self, folder: Path, pieces: Iterable[Piece], about: dict[str, Any], recipe: dict[str, Any]) -> Any:
+        """Publish all files but the card and the manifest; return the manifest, which begins with `about`."""
+        limit = self.output.shard_bytes if self.sharded else None
+        manifest = about | self.about | write_shards(self.work.lake, folder, limit, pieces, self.sink(about | recipe))
+        for name, data in self.beside.items():
+            self.work.lake.publish_bytes(folder / name, data)
+            manifest["files"].append({"file": name, "sha256": hashlib.sha256(data).hexdigest()})
+        return manifest
 
 
 @dataclass(frozen=True)
 class Texts(Form):
     """Texts with their metadata, in Parquet or JSON Lines."""
 
-    def table(self, part: Part) -> tuple[pa.Table, Rows]:
-        """Return rows of MIXTURE."""
-        n_tokens = tokens_of(self.work, part.shard, part.rows)
-        columns = [part.batch.column(name) for name in ("doc_id", "text", "source", "meta")]
-        return pa.table([*columns, pa.array(n_tokens), part.scores], schema=MIXTURE), n_tokens
+    asked = ("doc_id", "text", "source", "meta", "n_tokens", "score")
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return MIXED if self.of_parts else MIXTURE
+
+    def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
+        """Return what opens a shard."""
+        return JsonlSink if self.output.format == "jsonl.zst" else partial(ParquetSink, schema=self._schema)
+
+    def piece(self, documents: pa.Table) -> Piece:
+        """Return rows of MIXTURE, or of MIXED."""
+        return _piece(
+            documents.drop_columns("n_bytes").rename_columns(self._schema.names).cast(self._schema), documents
+        )
 
 
 @dataclass(frozen=True)
 class Ids(Form):
     """Ids, hashes and scores in one file."""
 
-    columns = ("doc_id", "text_hash", "source", "n_bytes")
+    asked = ("doc_id", "text_hash", "source", "n_tokens", "score")
     sharded = False
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens the one file."""
         return partial(ParquetSink, name="ids.parquet", schema=with_recipe(recipe))
 
-    def table(self, part: Part) -> tuple[pa.Table, Rows]:
+    def piece(self, documents: pa.Table) -> Piece:
         """Return rows of ID_LIST."""
-        n_tokens = tokens_of(self.work, part.shard, part.rows)
-        columns = [part.batch.column(name) for name in ("doc_id", "text_hash", "source")]
-        return pa.table([*columns, pa.array(n_tokens), part.scores], schema=ID_LIST), n_tokens
+        return _piece(documents.select(ID_LIST.names).cast(ID_LIST), documents)
+
+
+def _piece(table: pa.Table, documents: pa.Table) -> Piece:
+    return Piece(table, documents.column("n_tokens").to_numpy(), pc.sum(documents.column("n_bytes")).as_py() or 0)
 
 
 @dataclass(frozen=True)
 class TokenIds(Form):
     """Token ids, and where they came from."""
 
-    encoder: Encoder
+    encoder: Encoder | None = None
+    rounds: Mapping[str, Any] | None = None
+    """The rounds that the selection states, for the reader."""
 
-    columns = ("doc_id", "doc_key", "text", "source", "file", "line", "n_bytes")
+    asked = ("doc_id", "doc_key", "text", "source", "file", "line", "shard", "row", "score", "cut_group")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of CHOSEN that it needs."""
+        return tuple(name for name in (*self.asked, "n_bytes", "corpus", "part") if self._is_there(name))
+
+    def _is_there(self, name: str) -> bool:
+        return {"part": self.of_parts, "cut_group": self.rounds is not None}.get(name, True)
+
+    @property
+    def _encoder(self) -> Encoder:
+        assert self.encoder is not None  # form_of gives one
+        return self.encoder
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What its files are made by, beside the selection."""
-        return {"format": self.output.format, "encoder": self.encoder.recipe, **self._limit}
+        return {"format": self.output.format, "encoder": self._encoder.recipe, **self._limit}
 
     @property
     def about(self) -> dict[str, Any]:
         """What the manifest says of the tokens."""
-        encoder = self.encoder
+        encoder = self._encoder
+        rounds = {} if self.rounds is None else {"rounds": self.rounds}
         return {
             "tokenizer": encoder.name, "tokenizer_sha256": encoder.digest, "end": encoder.end, "dtype": encoder.dtype,
+            **rounds,
         }  # fmt: skip
 
     @property
     def beside(self) -> Mapping[str, bytes]:
         """The tokenizer."""
-        return {"tokenizer.json": self.encoder.text.encode()}
+        return {"tokenizer.json": self._encoder.text.encode()}
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens a shard."""
         kind = MegatronSink if self.output.format == "megatron" else TokenSink
-        return partial(kind, dtype=self.encoder.dtype)
+        return partial(kind, dtype=self._encoder.dtype)
 
-    def table(self, part: Part) -> tuple[pa.Table, Rows]:
+    def piece(self, documents: pa.Table) -> Piece:
         """Return rows of SPANS with the ids, but without their start."""
-        ids, lengths = self.encoder.encode(part.batch.column("text"))
-        n = len(part.rows)
-        columns = {
-            IDS: pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int64()), pa.array(ids)),
-            "length": lengths, "corpus": pa.repeat(part.corpus, n), "shard": pa.repeat(part.shard.digest, n),
-            "row": part.rows, "score": part.scores,
-            **{name: part.batch.column(name) for name in SPANS.names if name in self.columns},
-        }  # fmt: skip
-        return pa.table(columns), lengths
+        ids, lengths = self._encoder.encode(documents.column("text").combine_chunks())
+        lists = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int64()), pa.array(ids))
+        of_documents = {name: documents.column(name) for name in SPANS.names if name in self.columns}
+        absent = {name: pa.nulls(len(lengths), CHOSEN.field(name).type) for name in ("part", "cut_group")}
+        table = pa.table({**absent, **of_documents, IDS: lists, "length": lengths})
+        return Piece(table, lengths, pc.sum(documents.column("n_bytes")).as_py() or 0)
 
 
-def form_of(work: Work, output: Output, scores: Scores) -> Form:
+def form_of(work: Work, output: Output, of_parts: bool = False, rounds: Mapping[str, Any] | None = None) -> Form:
     """Return the form of an output. Raises ConfigError where it cannot be."""
     if output.format in TOKENS:
-        return TokenIds(work, output, scores, make_encoder(output, work.tokens, work.root))
-    return (Ids if output.format == "ids" else Texts)(work, output, scores)
-
-
-def score_reader(lake: Lake, selection: str) -> Scores:
-    """Return what reads the score of every row of a shard in the last step, null where it has none."""
-
-    def scores(shard: Shard) -> pa.Array:
-        table = lake.table(lake.selection(selection) / f"{shard.digest}.parquet", ["row", "score"])
-        place = np.full(shard.rows, -1, dtype=np.int64)
-        place[table.column("row").to_numpy()] = np.arange(table.num_rows)
-        return table.column("score").combine_chunks().take(pa.array(place, mask=place < 0))
-
-    return scores
+        return TokenIds(work, output, of_parts, make_encoder(output, work.tokens, work.root), rounds)
+    return (Ids if output.format == "ids" else Texts)(work, output, of_parts)

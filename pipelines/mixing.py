@@ -6,14 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from .. import __version__
 from ..features.base import Feature
 from ..storage.draws import load_draw
 from ..storage.errors import ConfigError, LakeError
-from ..storage.export import JsonlSink, ParquetSink, Piece, write_shards
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
 from ..storage.lake import read_json
@@ -24,13 +20,14 @@ from ..storage.snapshots import Snapshot, load_snapshot
 from ..storage.survivors import Survivors
 from .config import MixtureEntry, TrainStep
 from .drawing import draw
-from .flow_checks import check_flow, known
+from .flow_checks import check_flow, check_outputs, known
 from .flows import finished_run
+from .forms import form_of
 from .ingesting import ingest
 from .loading import Loaded
 from .measuring import measure, tokens_column
 from .mixture_entries import PartEntry
-from .mixture_order import MIXED, SCORE, Ordered, order_expression
+from .mixture_order import SCORE, Ordered, order_expression
 from .mixture_parts import MixturePart, Pool, make_part
 from .mixture_shortfall import inherited, unmet
 from .mixture_texts import repeated_texts
@@ -59,6 +56,7 @@ def check_mixture(loaded: Loaded, name: str, features: Mapping[str, Feature]) ->
     if entry.order.by == SCORE and all(part.flow is None for part in entry.parts):
         raise ConfigError(f"mixtures.{name}: order: by is 'score', but no part is a flow; expected an SQL expression")
     order_expression(name, entry.order, features)
+    check_outputs(loaded, entry.outputs)
     return entry
 
 
@@ -145,17 +143,12 @@ def _drawn(work: Work, name: str, entry: MixtureEntry, parts: list[MixturePart])
         return work.stage(f"draw {name}", drawing)
 
 
-def _piece(table: pa.Table) -> Piece:
-    n_bytes = pc.sum(pc.binary_length(table.column("text"))).as_py() or 0
-    return Piece(table, table.column("n_tokens").to_numpy(), n_bytes)
-
-
 def _write(
     work: Work, name: str, output: Output, ordered: Ordered, drawn: Mapping[str, Any], stage: Stage
 ) -> dict[str, Any]:
     """Write one form of the mixture, unless the lake has it; return its manifest."""
-    recipe = {"draw": drawn["draw"], "order": ordered.recipe(), **output.model_dump()}
-    key = fingerprint(recipe)
+    form = form_of(work, output, of_parts=True)
+    key = fingerprint({"draw": drawn["draw"], "order": ordered.recipe(), **form.recipe})
     folder = work.lake.mixture(name, key)
     if (folder / "manifest.json").exists():
         stage.reused = 1
@@ -164,13 +157,12 @@ def _write(
     stage.computed = 1
     ordered = replace(ordered, unordered=0)
     about = {
-        "mixture": name, "key": key, "format": output.format, "run": work.log.record.run, "tamis": __version__, "seed": work.config.seed,
-        "tokenizer": work.config.tokenizer, "order": ordered.recipe(),
+        "mixture": name, "key": key, "format": output.format, "run": work.log.record.run, "tamis": __version__,
+        "seed": work.config.seed, "tokenizer": work.config.tokenizer, "order": ordered.recipe(),
         **{name: drawn[name] for name in ("draw", "rule", "budget", "asked", "achieved", "parts", "origins")},
     }  # fmt: skip
-    tables = ordered.tables(min(ROW_GROUP_BYTES, output.shard_bytes))
-    sink = partial(ParquetSink, schema=MIXED) if output.format == "parquet" else JsonlSink
-    manifest = about | write_shards(work.lake, folder, output.shard_bytes, map(_piece, tables), sink)
+    pieces = map(form.piece, ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes)))
+    manifest: dict[str, Any] = form.publish(folder, pieces, about, {"parts": drawn["parts"]})
     manifest["unordered"] = ordered.unordered
     work.lake.publish_bytes(folder / "card.md", mixture_card(manifest, drawn["sources"]).encode())
     work.lake.publish_json(folder / "manifest.json", manifest)

@@ -18,23 +18,23 @@ from ..features.base import Feature
 from ..selectors.cut_kernels import NAN_RANK, rank_bits
 from ..selectors.keyed import uniform
 from ..storage.draws import draw_file
-from ..storage.export import MIXTURE
+from ..storage.schema import DOCUMENT
 from ..storage.shards import BYTES_A_ROW, ROW_GROUP_BYTES, Mask, Shard
 from ..storage.sorting import NUMBER, RANK, Splits, evenly, in_order
 from ..storage.survivors import MASKS_KEPT, Survivors
 from .expressions import Expression, FeatureSchemas, compile_expression
+from .forms import CHOSEN
 from .measuring import Column, Reader, documents_in, measure
 from .mixture_entries import Order
 from .work import Work
 
-MIXED = pa.schema([*MIXTURE, pa.field("corpus", pa.string()), pa.field("part", pa.string())])
-"""What is written of each copy."""
 RANGE_BYTES = 32 << 20
 SAMPLED_ROWS = 200_000
 SCORE, BY = "score", "by"
 
-_SORTED = pa.schema([*MIXED, (RANK, pa.uint64()), (NUMBER, pa.float64()), ("copy", pa.int32())])
-_TIES = ("corpus", "id", "copy")
+_KEYS = (pa.field(RANK, pa.uint64()), pa.field(NUMBER, pa.float64()), pa.field("copy", pa.int32()))
+_TIES = ("corpus", "doc_id", "copy")
+_DRAWN = ("n_tokens", "score", "part")
 
 
 def order_expression(name: str, order: Order, features: Mapping[str, Feature]) -> Expression | None:
@@ -48,6 +48,7 @@ class _Batch(NamedTuple):
     """Drawn documents of one row group: what the reader and what the draw have of them, and the first sort key."""
 
     corpus: str
+    shard: Shard
     read: pa.RecordBatch
     drawn: pa.Table
     rank: npt.NDArray[np.uint64]
@@ -99,10 +100,14 @@ class Ordered:
             for survivors in self._drawn:
                 measure(self.work, survivors, column)
 
-    def tables(self, most_bytes: int = ROW_GROUP_BYTES) -> Iterator[pa.Table]:
-        """Yield the copies in order, in row groups of at most so many bytes of text (schema MIXED)."""
-        tables = in_order(self.work.lake, _SORTED, self._copies(), self._splits(), _TIES)
-        return (table.select(MIXED.names) for table in evenly(tables, "text", most_bytes))
+    def tables(self, columns: Sequence[str], most_bytes: int = ROW_GROUP_BYTES) -> Iterator[pa.Table]:
+        """Yield the copies in order, in tables of at most so many bytes of text, with these columns of CHOSEN.
+
+        Corpus, id and text are among the columns.
+        """
+        schema = pa.schema([*(CHOSEN.field(name) for name in columns), *_KEYS])
+        tables = in_order(self.work.lake, schema, self._copies(schema), self._splits(), _TIES)
+        return (table.select(list(columns)) for table in evenly(tables, "text", most_bytes))
 
     def _splits(self) -> Splits:
         """Return ranges of 32 MB: even where the numbers are, else those of a keyed sample of the documents."""
@@ -120,22 +125,18 @@ class Ordered:
         rank, number, weights = (np.concatenate(column) for column in zip(*found, strict=True))
         return Splits.of_sample(rank, number, weights, n)
 
-    def _copies(self) -> Iterator[pa.Table]:
-        """Yield every copy of every drawn document, with what it is sorted by (schema _SORTED)."""
-        for corpus, read, drawn, rank in self._batches("doc_id", "text", "source", "meta"):
-            keys, times = read.column("doc_key").to_numpy(), drawn.column("multiplicity").to_numpy()
-            whole = [read.column(name) for name in ("doc_id", "text", "source", "meta")]
-            whole += [
-                drawn.column("n_tokens"),
-                drawn.column("score"),
-                pa.repeat(corpus, len(rank)),
-                drawn.column("part"),
-            ]
+    def _copies(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Yield every copy of every drawn document, with what it is sorted by."""
+        of_shard = [name for name in schema.names if name in DOCUMENT.names]
+        for corpus, shard, read, drawn, rank in self._batches(*of_shard, "doc_key"):
+            n, keys, times = len(rank), read.column("doc_key").to_numpy(), drawn.column("multiplicity").to_numpy()
+            whole = {name: read.column(name) for name in of_shard} | {name: drawn.column(name) for name in _DRAWN}
+            whole |= {"corpus": pa.repeat(corpus, n), "shard": pa.repeat(shard.digest, n), "row": drawn.column("row")}
             for copy in range(int(times.max())):
                 number = uniform(keys, self._key(f"order {corpus} {copy}"))
-                columns = [*whole, rank, number, np.full(len(rank), copy, np.int32)]
-                arrays = [c if isinstance(c, (pa.Array, pa.ChunkedArray)) else pa.array(c) for c in columns]
-                table = pa.table(arrays, schema=_SORTED).filter(pa.array(times > copy))
+                found = {**whole, RANK: rank, NUMBER: number, "copy": np.full(n, copy, np.int32)}
+                table = pa.table({name: found[name] for name in schema.names}).cast(schema)
+                table = table.filter(pa.array(times > copy))
                 self.unordered += int(np.count_nonzero(table.column(RANK).to_numpy() == NAN_RANK))
                 yield table
 
@@ -151,7 +152,7 @@ class Ordered:
             drawn = self._table(corpus, shard)
             at = int(np.searchsorted(drawn.column("row").to_numpy(), batch.column("row")[0].as_py()))
             drawn = drawn.slice(at, batch.num_rows)
-            return _Batch(corpus, batch, drawn, self._rank(batch, drawn))
+            return _Batch(corpus, shard, batch, drawn, self._rank(batch, drawn))
 
         items = [(r, item) for r in readers for item in r.items() if _has_any(r.survivors, *item)]
         yield from self.work.map(f"order {self.name}", read, items, lambda item: documents_in(item[1]))

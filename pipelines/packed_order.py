@@ -74,10 +74,16 @@ def packed_epoch(
     """
     documents = np.arange(len(lengths)) if numbers is None else np.sort(np.asarray(numbers, np.int64))
     if order == "shuffle":
-        keys = doc_keys[documents]
-        if numbers is not None:
-            copy = np.arange(len(documents)) - np.searchsorted(documents, documents)
-            keys = keys ^ (copy.astype(np.uint64) * _COPY)
+        keys = _told_apart(doc_keys[documents])
         documents = documents[np.lexsort((keys, uniform(keys, stream_key(seed, "reader", "documents", epoch))))]
     key = stream_key(seed, "reader", "sequences", epoch)
     return PackedEpoch(documents, np.cumsum(lengths[documents]), context, key, order != "stored", is_padded)
+
+
+def _told_apart(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return other keys for the second and further of those that are equal."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    copy = np.empty(len(keys), np.uint64)
+    copy[order] = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
+    return keys ^ (copy * _COPY)

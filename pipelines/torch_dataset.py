@@ -9,15 +9,18 @@ the main process does not, because the workers of a DataLoader read ahead. A pro
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..selectors.rounds import RoundPlan
 from ..storage.errors import ConfigError
 from ..storage.exported_tokens import ExportedTokens
 from ..storage.fingerprint import fingerprint
@@ -47,7 +50,8 @@ def torch_dataset(
       sample; "pad" fills it up with end tokens that no loss counts; "even" drops up to `world` - 1 sequences more, so
       that all ranks have equally many.
     - `batch_size`: that of the DataLoader; needed with several workers, for each of which makes whole batches.
-    - `documents`: the documents of an epoch; default: all, once.
+    - `documents`: the documents of an epoch; default: all, once, or where the choice was made by `rs2`, those of the
+      round with the epoch's number.
 
     Raises ConfigError for a folder without tokens, and for what cannot be.
     """
@@ -56,7 +60,31 @@ def torch_dataset(
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}, expected at least 1")
     rank, world = _place(rank, world)
-    return PackedSequences(ExportedTokens(folder), context, seed, rank, world, order, last, batch_size, documents)
+    tokens = ExportedTokens(folder)
+    if documents is None and tokens.rounds is not None:
+        documents = RoundDocuments(tokens, RoundPlan.from_json(tokens.rounds))
+    return PackedSequences(tokens, context, seed, rank, world, order, last, batch_size, documents)
+
+
+@dataclass(frozen=True)
+class RoundDocuments:
+    """The documents of each round of `rs2`, which is an epoch of the reader."""
+
+    tokens: ExportedTokens
+    plan: RoundPlan
+
+    def __call__(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of a round's documents. Raises ConfigError where there is no such round."""
+        if not 0 <= epoch < self.plan.n_rounds:
+            raise ConfigError(
+                f"epoch {epoch}: the choice has {self.plan.n_rounds} rounds, counted from 0; "
+                "give `rs2` as many `rounds` as the training has epochs"
+            )
+        inside = [np.empty(0, np.bool_)]
+        for spans in self.tokens.spans(["doc_id", "doc_key", "cut_group"]):
+            kept = pa.array(np.ones(spans.num_rows, np.bool_))
+            inside.append(self.plan.members(spans.append_column("kept", kept), epoch))
+        return np.flatnonzero(np.concatenate(inside))
 
 
 def _place(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -4,7 +4,7 @@ A position is a token's number, counted over all files of the mixture in their o
 lengths are all that reading needs: 16 bytes a document with the keys, however many tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,20 @@ class ExportedTokens:
         """Tokens of all documents, the end tokens included."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    @property
+    def rounds(self) -> dict[str, Any] | None:
+        """The rule of the selection's rounds (`selectors/rounds.py`), None where it has none."""
+        found: dict[str, Any] | None = self.manifest.get("rounds")
+        return found
+
+    def spans(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield file by file a row a document, with these columns of SPANS."""
+        return (read_table(self._spans(file), columns) for file in self._files)
+
     @cached_property
     def _documents(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         names = ["length", "doc_key"]
-        tables = [SPANS.empty_table().select(names), *(read_table(self._spans(f), names) for f in self._files)]
-        whole = pa.concat_tables(tables)
+        whole = pa.concat_tables([SPANS.empty_table().select(names), *self.spans(names)])
         return whole.column("length").to_numpy(), whole.column("doc_key").to_numpy()
 
     @property

@@ -28,6 +28,8 @@ SPANS = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
         pa.field("score", pa.float64()),
+        pa.field("part", pa.string()),  # of a mixture of several
+        pa.field("cut_group", pa.string()),  # where the selection has rounds, which go by it
     ]
 )
 IDS = "ids"
