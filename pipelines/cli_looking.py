@@ -1,0 +1,107 @@
+"""The commands that look: at the lake, its runs and documents, and at what there is to choose by."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..storage.errors import ConfigError
+from ..storage.lake import Lake
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption
+
+
+def status_command(
+    run: Annotated[str | None, typer.Argument(help="Id of a run, or a part of it; default: the newest runs.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the runs of a lake: how they ended, what they computed and what they reused."""
+    from .summaries import print_status
+
+    print_status(_lake(lake, config), run, as_json)
+
+
+def explain_command(
+    doc_id: Annotated[str | None, typer.Argument(help="Id of a document.")] = None,
+    export: Annotated[Path | None, typer.Option(help="With --token: the folder of an exported mixture.")] = None,
+    token: Annotated[int | None, typer.Option(min=0, help="A token of it, counted from 0 over all its files.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only this run: its id, or a part of it.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why a document is in or out: every step that saw it, its score and rank, the cut, and its raw file."""
+    from .explaining import explain, explain_token
+    from .explanations import print_explanation, print_token
+
+    if doc_id is not None and export is None and token is None:
+        print_explanation(explain(_lake(lake, config), doc_id, run=run), as_json)
+    elif doc_id is None and export is not None and token is not None:
+        home = None if lake is None and not config.exists() else _lake(lake, config)
+        print_token(explain_token(home, export, token), as_json)
+    else:
+        raise ConfigError("explain needs either the id of a document, or both --export DIR and --token N")
+
+
+def list_command(
+    name: Annotated[str | None, typer.Argument(help="A selector or feature: what it does and its parameters.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List the selectors and features there are, and the flows of the configuration; or explain one of them."""
+    from .summaries import print_list, print_plugin
+
+    if name is None:
+        print_list(config, as_json)
+    else:
+        print_plugin(name, as_json)
+
+
+def sql_command(
+    query: Annotated[str, typer.Argument(help="A query over the catalogue; it can only read.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    form: Annotated[str, typer.Option("--format", "-f", help="table | csv | json")] = "table",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the catalogue; works while a run is in progress."""
+    from .summaries import print_query
+
+    print_query(_lake(lake, config), query, "json" if as_json else form)
+
+
+def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:
+    """Read every artefact again and compare it with its name; say what is damaged and what repairs it."""
+    from ..storage.verify import verify
+    from .summaries import print_damage
+
+    raise typer.Exit(print_damage(verify(_lake(lake, config)), as_json))
+
+
+def rebuild_command(
+    config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False
+) -> None:
+    """Build the catalogue again from the manifests in the lake."""
+    from ..storage.catalog import build_catalog
+
+    found = _lake(lake, config)
+    build_catalog(found)
+    typer.echo(json.dumps({"catalog": str(found.catalog)}) if as_json else found.catalog)
+
+
+def schema_command() -> None:
+    """Print the JSON Schema of flows.yaml, for editors."""
+    from .config import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def _lake(lake: Path | None, config: Path) -> Lake:
+    """Open the lake that an option names, or that of the configuration."""
+    if lake is None:
+        from .loading import load_config
+
+        lake = load_config(config).lake
+    return Lake.open(lake)
