@@ -57,7 +57,7 @@ class Plan:
         """Most passes."""
         if self.entry.epochs is not None:
             return self.entry.epochs
-        return 1.0 if self.entry.target is None else 4.0
+        return 1.0 if self.entry.target is None else 6.0
 
     @property
     def device(self) -> str:

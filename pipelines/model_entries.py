@@ -35,7 +35,7 @@ class ModelEntry(Strict):
     target: Name | None = Field(None, description="train on the visible part of this target; default: on the pool")
     budget: TokenBudget | None = Field(None, description="most tokens; the pool's are those of a keyed random sample")
     epochs: float | None = Field(
-        None, gt=0, description="most passes over the documents; default: 1 over the pool, 4 over a target"
+        None, gt=0, description="most passes over the documents; default: 1 over the pool, 6 over a target"
     )
     held_out: Count = Field(
         65_536, description="tokens that are not trained on but watched, at most a tenth of what there is; 0: none"
