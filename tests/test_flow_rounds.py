@@ -1,11 +1,14 @@
 """RS2 in a flow: the same rounds for any shards, workers and files, over another selection, in SQL as in Python."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tamis
 from small_flow import chosen, documents, make_case
+from tamis.features.byte_bpe import train_tokenizer
 from tamis.selectors.rounds import RoundPlan
+from tamis.storage.errors import ConfigError
 from tamis.storage.lake import read_json
 from test_flow_invariance import rewrite
 
@@ -106,3 +109,24 @@ def test_official_counts_documents(tmp_path):
     config = make_case(tmp_path, steps=steps("official"))
     with pytest.raises(tamis.storage.errors.TamisError, match="budget in documents"):
         tamis.run(config, "small", overrides=["flows.small.steps.fresh.cut.budget={tokens: 400}"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_round_is_an_epoch_of_the_reader(tmp_path, case):
+    train_tokenizer((d["text"] for d in documents(300)), 300).save(str(tmp_path / "tokenizer.json"))
+    outputs = [{"format": "tokens", "tokenizer": "tokenizer.json", "shard_bytes": 4_000}]
+    flows = {"small": {"corpus": "web", "steps": steps(case), "outputs": outputs}}
+    run = tamis.run(make_case(tmp_path, flows=flows), "small")
+    data = tamis.torch_dataset(run.outputs[0], 32, seed=1, rank=0, world=1, last="pad")
+    spans = pa.concat_tables(data.tokens.spans())
+    ends = np.cumsum(spans.column("length").to_numpy())
+    for number in range(CASES[case][0]["rounds"]):
+        data.set_epoch(number)
+        positions = np.concatenate([data.positions(place) for place in range(data.n_samples)])
+        seen = np.searchsorted(ends, np.unique(positions), side="right")
+        assert len(positions) == len(np.unique(positions)), "no token twice"
+        ids = [spans.column("doc_id")[int(row)].as_py() for row in np.unique(seen)]
+        assert sorted(ids) == sorted(expanded(run, number))
+    with pytest.raises(ConfigError, match="rounds, counted from 0"):
+        data.set_epoch(number + 1)
+        len(data)
