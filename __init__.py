@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipelines.api import Run, export, ingest, load, mix, replay, run, sql, train_aux
+    from .pipelines.explaining import explain, explain_token
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
     from .storage.lake import Lake
@@ -17,6 +18,8 @@ __all__ = [
     "Lake",
     "Run",
     "__version__",
+    "explain",
+    "explain_token",
     "export",
     "ingest",
     "load",
@@ -32,6 +35,8 @@ __all__ = [
 _HOME = {
     "Lake": "tamis.storage.lake",
     "Run": "tamis.pipelines.api",
+    "explain": "tamis.pipelines.explaining",
+    "explain_token": "tamis.pipelines.explaining",
     "export": "tamis.pipelines.api",
     "ingest": "tamis.pipelines.api",
     "load": "tamis.pipelines.api",

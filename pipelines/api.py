@@ -10,7 +10,7 @@ The five lines of the README::
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +167,13 @@ def export(
 ) -> Run:  # fmt: skip
     """Write what a run chose in other forms, without running it again: entries as in the `outputs` of a flow.
 
-    `name` is a flow, whose newest finished run is taken, or the id of a run. With a `folder` there is one output, which
-    lies there too. Raises ConfigError where there is no such run, and as `run` does.
+    `name` is a flow, whose newest finished run is taken, the id of a run, or a mixture, which is made where it was not.
+    With a `folder` there is one output, which lies there too. Raises ConfigError where there is no such run, and as
+    `run` does.
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    if name in loaded.config.mixtures and name not in loaded.config.flows:
+        return _export_mixture(loaded, name, _forms(loaded, outputs, folder), folder, reporter, workers)
     chosen = chosen_by(Lake.open(loaded.lake), name)
     loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run)
     forms = _forms(loaded, outputs, folder)
@@ -199,6 +202,21 @@ def replay(
     listed = read_id_list(Path(ids))
     work = _work(loaded, f"replay {corpus}", {}, workers, reporter)
     return _recorded(work, lambda: _write(work, choose_listed(work, listed, corpus, entry), forms, folder))
+
+
+def _export_mixture(
+    loaded: Loaded, name: str, forms: list[Output], folder: Path | str | None, reporter: Reporter | None,
+    workers: int | None,
+) -> Run:  # fmt: skip
+    mixtures = loaded.config.mixtures
+    changed = {**mixtures, name: mixtures[name].model_copy(update={"outputs": forms})}
+    done = mix(
+        replace(loaded, config=loaded.config.model_copy(update={"mixtures": changed})), name, reporter=reporter,
+        workers=workers,
+    )  # fmt: skip
+    if folder is not None:
+        place(done.outputs[0], Path(folder))
+    return done
 
 
 def _forms(loaded: Loaded, outputs: Sequence[Mapping[str, Any]], folder: Path | str | None) -> list[Output]:

@@ -84,7 +84,9 @@ def train_aux_command(
 
 
 def export_command(
-    name: Annotated[str | None, typer.Argument(help="A flow, whose newest run is taken, or the id of a run.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A flow, whose newest run is taken, the id of a run, or a mixture.")
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", "-f", help="parquet | jsonl.zst | tokens | megatron | ids")
     ] = "parquet",

@@ -269,12 +269,6 @@ class MixtureEntry(Mixture):
     outputs: list[Output] = Field(default_factory=lambda: [Output()], min_length=1)
     engine: Engine = Engine()
 
-    @model_validator(mode="after")
-    def _no_ids(self) -> "MixtureEntry":
-        if any(output.format == "ids" for output in self.outputs):
-            raise ValueError("`format: ids` belongs to a flow; a mixture's documents are rows of `mixture_rows`")
-        return self
-
 
 class Config(Strict):
     """A whole `flows.yaml`."""

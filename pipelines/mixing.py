@@ -56,6 +56,8 @@ def check_mixture(loaded: Loaded, name: str, features: Mapping[str, Feature]) ->
     if entry.order.by == SCORE and all(part.flow is None for part in entry.parts):
         raise ConfigError(f"mixtures.{name}: order: by is 'score', but no part is a flow; expected an SQL expression")
     order_expression(name, entry.order, features)
+    if any(output.format == "ids" for output in entry.outputs):
+        raise ConfigError(f"mixtures.{name}: `format: ids` is of a flow; the ids of a mixture are in `mixture_rows`")
     check_outputs(loaded, entry.outputs)
     return entry
 

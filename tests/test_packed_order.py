@@ -67,6 +67,9 @@ def test_documents_are_seen_as_often_as_they_are_named(lengths, data):
 def test_copies_of_a_document_are_no_neighbours():
     documents = epoch_of([3] * 50, numbers=np.repeat(np.arange(50), 4)).documents
     assert (documents[1:] == documents[:-1]).mean() < 0.1
+    keys = np.repeat(np.arange(50, dtype=np.uint64), 4)  # copies that are written out
+    order = keys[epoch_of([3] * 200, keys=keys).documents]
+    assert (order[1:] == order[:-1]).mean() < 0.1
 
 
 @pytest.mark.parametrize("order", ["shuffle", "sequences"])
