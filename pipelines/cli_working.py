@@ -88,7 +88,7 @@ def export_command(
         str | None, typer.Argument(help="A flow, whose newest run is taken, the id of a run, or a mixture.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", "-f", help="parquet | jsonl.zst | tokens | megatron | ids")
+        str, typer.Option("--format", "-f", help="parquet | jsonl.zst | mds | tokens | megatron | ids")
     ] = "parquet",
     ids: Annotated[bool, typer.Option("--ids", help="The same as --format ids.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder that gets the files too.")] = None,

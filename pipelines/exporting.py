@@ -1,7 +1,6 @@
 """The last stage of a flow: write what is left, in every form that is asked for."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from .. import __version__
-from ..storage.export import Piece, card
+from ..storage.cards import selection_card
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import read_json
 from ..storage.schema import DOCUMENT
@@ -60,20 +59,15 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
         "corpus": survivors.corpus, "snapshot": run.snapshot, "selection": chosen.selection, "seed": work.config.seed,
         "tokenizer": work.config.tokenizer,
     }  # fmt: skip
-    sources: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
     items = _items(survivors)
     documents = _Reader(work, chosen, form.columns)
-
-    def read(item: Item) -> tuple[pa.ChunkedArray, Piece]:
-        table = documents.read(item)
-        return table.column("source"), form.piece(table)
-
-    pieces = work.map(f"export {output.format}", read, list(items), items.__getitem__)
+    counted = work.map(
+        f"export {output.format}", lambda item: form.counted(documents.read(item)), list(items), items.__getitem__
+    )
     recipe = {"steps": run.steps, "config": work.config.model_dump(mode="json")}
-    manifest: dict[str, Any] = form.publish(folder, _counted(pieces, sources, tokens), about, recipe)
-    composition = [{"source": s, "documents": n, "tokens": tokens[s]} for s, n in sources.most_common()]
-    work.lake.publish_bytes(folder / "card.md", card(about, [manifest], run.steps, composition).encode())
+    manifest, composition = form.publish(folder, counted, about, recipe)
+    page = selection_card(manifest, run.steps, composition.sources.rows(), composition.licences)
+    work.lake.publish_bytes(folder / "card.md", page.encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
     return manifest
 
@@ -121,14 +115,3 @@ def _items(survivors: Survivors) -> dict[Item, int]:
             if count := int(np.count_nonzero(mask[start : start + n])):
                 found[shard, group] = count
     return found
-
-
-def _counted(
-    pieces: Iterable[tuple[pa.ChunkedArray, Piece]], sources: Counter[str], tokens: Counter[str]
-) -> Iterator[Piece]:
-    """Count what goes by, by source."""
-    for source_of, piece in pieces:
-        for source, n in zip(source_of.to_pylist(), piece.n_tokens.tolist(), strict=True):
-            sources[source or "(none)"] += 1
-            tokens[source or "(none)"] += n
-        yield piece

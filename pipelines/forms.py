@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..storage.croissant import CROISSANT, croissant
 from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink, write_shards
 from ..storage.id_list import ID_LIST, with_recipe
+from ..storage.mds_export import INDEX, MdsSink, mds_index
 from ..storage.schema import DOCUMENT
 from ..storage.token_export import IDS, SPANS, MegatronSink, TokenSink
+from .composition import NO_LICENCE, Composition
 from .measuring import tokens_column
 from .outputs import TOKENS, Output
 from .tokenising import Encoder, make_encoder
@@ -34,8 +37,13 @@ CHOSEN = pa.schema(
     ]
 )
 """What a form can ask of a chosen document."""
+_ALWAYS = ("source", "meta", "n_bytes")
+"""What every form counts."""
 MIXED = pa.schema([*MIXTURE, CHOSEN.field("corpus"), CHOSEN.field("part")])
 """What is written of each document of several parts."""
+
+Counted = tuple[pa.Table, Piece]
+"""Source and metadata of documents, and the documents as a sink takes them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Form(ABC):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of CHOSEN that it needs."""
-        return (*self.asked, "n_bytes", *(("corpus", "part") if self.of_parts else ()))
+        return tuple(dict.fromkeys((*self.asked, *_ALWAYS, *(("corpus", "part") if self.of_parts else ()))))
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -70,9 +78,8 @@ class Form(ABC):
         """What the manifest says of it."""
         return {}
 
-    @property
-    def beside(self) -> Mapping[str, bytes]:
-        """Small files that belong to it."""
+    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+        """Return small files that belong to it; its shards are in the folder, and `files` those of the manifest."""
         return {}
 
     @abstractmethod
@@ -83,14 +90,29 @@ class Form(ABC):
     def piece(self, documents: pa.Table) -> Piece:
         """Return documents, of which there are the columns that it needs, as the sink takes them."""
 
-    def publish(self, folder: Path, pieces: Iterable[Piece], about: dict[str, Any], recipe: dict[str, Any]) -> Any:
+    def publish(
+        self, folder: Path, pieces: Iterable[Counted], about: dict[str, Any], recipe: dict[str, Any]
+    ) -> tuple[dict[str, Any], Composition]:
         """Publish all files but the card and the manifest; return the manifest, which begins with `about`."""
         limit = self.output.shard_bytes if self.sharded else None
-        manifest = about | self.about | write_shards(self.work.lake, folder, limit, pieces, self.sink(about | recipe))
-        for name, data in self.beside.items():
+        found = Composition()
+        counted = _counted(pieces, found)
+        manifest = about | self.about | write_shards(self.work.lake, folder, limit, counted, self.sink(about | recipe))
+        for name, data in self.beside(folder, manifest["files"]).items():
             self.work.lake.publish_bytes(folder / name, data)
             manifest["files"].append({"file": name, "sha256": hashlib.sha256(data).hexdigest()})
-        return manifest
+        described = croissant(manifest, self.parquet, [name for name, *_ in found.licences if name != NO_LICENCE])
+        self.work.lake.publish_bytes(folder / CROISSANT, described)
+        return manifest, found
+
+    def counted(self, documents: pa.Table) -> Counted:
+        """Return documents as the sink takes them, with what they are counted by."""
+        return documents.select(["source", "meta"]), self.piece(documents)
+
+    @property
+    def parquet(self) -> pa.Schema | None:
+        """The schema of its files, where they are Parquet."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -109,9 +131,26 @@ class Texts(Form):
 
     def piece(self, documents: pa.Table) -> Piece:
         """Return rows of MIXTURE, or of MIXED."""
-        return _piece(
-            documents.drop_columns("n_bytes").rename_columns(self._schema.names).cast(self._schema), documents
-        )
+        columns = [documents.column({"id": "doc_id"}.get(name, name)) for name in self._schema.names]
+        return _piece(pa.table(columns, names=self._schema.names).cast(self._schema), documents)
+
+    @property
+    def parquet(self) -> pa.Schema | None:
+        """The schema of its files, where they are Parquet."""
+        return self._schema if self.output.format == "parquet" else None
+
+
+@dataclass(frozen=True)
+class Mds(Texts):
+    """The same for MosaicML's streaming."""
+
+    def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
+        """Return what opens a shard."""
+        return partial(MdsSink, schema=self._schema)
+
+    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+        """Return the index, which names the shards."""
+        return {INDEX: mds_index(folder, files, self._schema)}
 
 
 @dataclass(frozen=True)
@@ -147,7 +186,7 @@ class TokenIds(Form):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of CHOSEN that it needs."""
-        return tuple(name for name in (*self.asked, "n_bytes", "corpus", "part") if self._is_there(name))
+        return tuple(dict.fromkeys(n for n in (*self.asked, *_ALWAYS, "corpus", "part") if self._is_there(n)))
 
     def _is_there(self, name: str) -> bool:
         return {"part": self.of_parts, "cut_group": self.rounds is not None}.get(name, True)
@@ -172,9 +211,8 @@ class TokenIds(Form):
             **rounds,
         }  # fmt: skip
 
-    @property
-    def beside(self) -> Mapping[str, bytes]:
-        """The tokenizer."""
+    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+        """Return the tokenizer."""
         return {"tokenizer.json": self._encoder.text.encode()}
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
@@ -192,8 +230,14 @@ class TokenIds(Form):
         return Piece(table, lengths, pc.sum(documents.column("n_bytes")).as_py() or 0)
 
 
+def _counted(pieces: Iterable[Counted], found: Composition) -> Iterator[Piece]:
+    for documents, piece in pieces:
+        found.add(documents, piece.n_tokens)
+        yield piece
+
+
 def form_of(work: Work, output: Output, of_parts: bool = False, rounds: Mapping[str, Any] | None = None) -> Form:
     """Return the form of an output. Raises ConfigError where it cannot be."""
     if output.format in TOKENS:
         return TokenIds(work, output, of_parts, make_encoder(output, work.tokens, work.root), rounds)
-    return (Ids if output.format == "ids" else Texts)(work, output, of_parts)
+    return {"ids": Ids, "mds": Mds}.get(output.format, Texts)(work, output, of_parts)

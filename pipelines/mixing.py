@@ -8,12 +8,12 @@ from typing import Any
 
 from .. import __version__
 from ..features.base import Feature
+from ..storage.cards import mixture_card
 from ..storage.draws import load_draw
 from ..storage.errors import ConfigError, LakeError
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
 from ..storage.lake import read_json
-from ..storage.mixture_card import mixture_card
 from ..storage.selections import load_selection
 from ..storage.shards import ROW_GROUP_BYTES
 from ..storage.snapshots import Snapshot, load_snapshot
@@ -163,9 +163,9 @@ def _write(
         "seed": work.config.seed, "tokenizer": work.config.tokenizer, "order": ordered.recipe(),
         **{name: drawn[name] for name in ("draw", "rule", "budget", "asked", "achieved", "parts", "origins")},
     }  # fmt: skip
-    pieces = map(form.piece, ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes)))
-    manifest: dict[str, Any] = form.publish(folder, pieces, about, {"parts": drawn["parts"]})
+    counted = map(form.counted, ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes)))
+    manifest, composition = form.publish(folder, counted, about, {"parts": drawn["parts"]})
     manifest["unordered"] = ordered.unordered
-    work.lake.publish_bytes(folder / "card.md", mixture_card(manifest, drawn["sources"]).encode())
+    work.lake.publish_bytes(folder / "card.md", mixture_card(manifest, drawn["sources"], composition.licences).encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
     return manifest

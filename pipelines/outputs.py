@@ -17,9 +17,10 @@ _OF_TOKENS = ("tokenizer", "end", "dtype")
 class Output(Strict):
     """One form in which the chosen documents are written."""
 
-    format: Literal["parquet", "jsonl.zst", "tokens", "megatron", "ids"] = Field(
+    format: Literal["parquet", "jsonl.zst", "mds", "tokens", "megatron", "ids"] = Field(
         "parquet",
-        description="tokens: memory maps of token ids; megatron: the same with Megatron-LM's index; ids: no texts",
+        description="mds: for MosaicML's streaming; tokens: memory maps of token ids; megatron: the same with "
+        "Megatron-LM's index; ids: no texts",
     )
     shard_bytes: Size = Field(128 << 20, description="most bytes of text in one file")
     tokenizer: str | None = Field(

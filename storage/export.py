@@ -22,7 +22,6 @@ import zstandard
 from .errors import LakeError
 from .fingerprint import file_sha256
 from .lake import Lake
-from .markdown import markdown_table
 from .publish import move_into_place, publish_link, temporary_path
 
 MIXTURE = pa.schema(
@@ -178,27 +177,3 @@ def place(folder: Path, output: Path) -> None:
         raise LakeError(f'"{output}" holds another mixture; name another folder')
     for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
         publish_link(output / path.name, path, output)
-
-
-def card(
-    about: dict[str, Any], manifests: list[dict[str, Any]], steps: list[dict[str, Any]], sources: list[dict[str, Any]]
-) -> str:
-    """Return the page that goes with a mixture: what it is, how it was made, what is in it."""
-    origin = f"Made by tamis {about['tamis']} in run `{about['run']}` from the corpus `{about['corpus']}`"
-    origin += f" (snapshot `{about['snapshot'][:12]}`), seed {about['seed']}, tokens counted by `{about['tokenizer']}`."
-    made = [[f"{s['name']} ({s['kind']})", s["entered"], s["kept"], s["tokens_kept"]] for s in steps]
-    health = [
-        [s["name"], name.replace("_", " "), value] for s in steps for name, value in (s.get("health") or {}).items()
-    ]
-    written = [[m["format"], len(m["files"]), m["rows"], m["tokens"], m["bytes"]] for m in manifests]
-    sections = [
-        f"# {about['mixture']}\n\n{origin}",
-        markdown_table(["step", "entered", "kept", "tokens kept"], made),
-        markdown_table(
-            ["source", "documents", "tokens"], [[s["source"], s["documents"], s["tokens"]] for s in sources]
-        ),
-        markdown_table(["format", "files", "documents", "tokens", "bytes of text"], written),
-        markdown_table(["step", "health", "value"], health) if health else "",
-        "The texts keep the licences of their sources. Each format's `manifest.json` holds the SHA-256 of every file.",
-    ]
-    return "\n\n".join(s for s in sections if s) + "\n"

@@ -51,7 +51,7 @@ def test_every_text_is_there_once_with_the_end_token_after_it(tmp_path):
     assert (manifest["end"], manifest["dtype"], manifest["format"]) == (0, "uint16", "tokens")
     names = {f["file"] for f in manifest["files"]}
     assert len(list(folder.glob("tokens-*.bin"))) > 2
-    assert names | {"manifest.json", "card.md"} == {p.name for p in folder.iterdir()}
+    assert names | {"manifest.json", "card.md", "croissant.json"} == {p.name for p in folder.iterdir()}
     assert [(r["file"], r["line"]) for r in rows] == sorted((r["file"], r["line"]) for r in rows)
 
 
