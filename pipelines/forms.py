@@ -46,7 +46,7 @@ Counted = tuple[pa.Table, Piece]
 """Source and metadata of documents, and the documents as a sink takes them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Form(ABC):
     """One way to write a mixture."""
 
@@ -115,7 +115,7 @@ class Form(ABC):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Texts(Form):
     """Texts with their metadata, in Parquet or JSON Lines."""
 
@@ -140,7 +140,7 @@ class Texts(Form):
         return self._schema if self.output.format == "parquet" else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mds(Texts):
     """The same for MosaicML's streaming."""
 
@@ -153,7 +153,7 @@ class Mds(Texts):
         return {INDEX: mds_index(folder, files, self._schema)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ids(Form):
     """Ids, hashes and scores in one file."""
 
@@ -173,11 +173,11 @@ def _piece(table: pa.Table, documents: pa.Table) -> Piece:
     return Piece(table, documents.column("n_tokens").to_numpy(), pc.sum(documents.column("n_bytes")).as_py() or 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenIds(Form):
     """Token ids, and where they came from."""
 
-    encoder: Encoder | None = None
+    encoder: Encoder
     rounds: Mapping[str, Any] | None = None
     """The rounds that the selection states, for the reader."""
 
@@ -192,19 +192,14 @@ class TokenIds(Form):
         return {"part": self.of_parts, "cut_group": self.rounds is not None}.get(name, True)
 
     @property
-    def _encoder(self) -> Encoder:
-        assert self.encoder is not None  # form_of gives one
-        return self.encoder
-
-    @property
     def recipe(self) -> dict[str, Any]:
         """What its files are made by, beside the selection."""
-        return {"format": self.output.format, "encoder": self._encoder.recipe, **self._limit}
+        return {"format": self.output.format, "encoder": self.encoder.recipe, **self._limit}
 
     @property
     def about(self) -> dict[str, Any]:
         """What the manifest says of the tokens."""
-        encoder = self._encoder
+        encoder = self.encoder
         rounds = {} if self.rounds is None else {"rounds": self.rounds}
         return {
             "tokenizer": encoder.name, "tokenizer_sha256": encoder.digest, "end": encoder.end, "dtype": encoder.dtype,
@@ -213,16 +208,16 @@ class TokenIds(Form):
 
     def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
         """Return the tokenizer."""
-        return {"tokenizer.json": self._encoder.text.encode()}
+        return {"tokenizer.json": self.encoder.text.encode()}
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens a shard."""
         kind = MegatronSink if self.output.format == "megatron" else TokenSink
-        return partial(kind, dtype=self._encoder.dtype)
+        return partial(kind, dtype=self.encoder.dtype)
 
     def piece(self, documents: pa.Table) -> Piece:
         """Return rows of SPANS with the ids, but without their start."""
-        ids, lengths = self._encoder.encode(documents.column("text").combine_chunks())
+        ids, lengths = self.encoder.encode(documents.column("text").combine_chunks())
         lists = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int64()), pa.array(ids))
         of_documents = {name: documents.column(name) for name in SPANS.names if name in self.columns}
         absent = {name: pa.nulls(len(lengths), CHOSEN.field(name).type) for name in ("part", "cut_group")}
@@ -239,5 +234,6 @@ def _counted(pieces: Iterable[Counted], found: Composition) -> Iterator[Piece]:
 def form_of(work: Work, output: Output, of_parts: bool = False, rounds: Mapping[str, Any] | None = None) -> Form:
     """Return the form of an output. Raises ConfigError where it cannot be."""
     if output.format in TOKENS:
-        return TokenIds(work, output, of_parts, make_encoder(output, work.tokens, work.root), rounds)
-    return {"ids": Ids, "mds": Mds}.get(output.format, Texts)(work, output, of_parts)
+        encoder = make_encoder(output, work.tokens, work.root)
+        return TokenIds(work=work, output=output, of_parts=of_parts, encoder=encoder, rounds=rounds)
+    return {"ids": Ids, "mds": Mds}.get(output.format, Texts)(work=work, output=output, of_parts=of_parts)

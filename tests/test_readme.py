@@ -80,7 +80,9 @@ def test_the_tables_list_what_there_is():
     assert first_cells("feature") == list(FEATURES.names())
     commands = {c.name for c in app.registered_commands} | {f"catalog {c.name}" for g in app.registered_groups
                                                             for c in g.typer_instance.registered_commands}  # fmt: skip
-    assert {re.sub(r" (\[?[A-Z_]+\]?)$", "", cell.removeprefix("tamis ")) for cell in first_cells("command")} == commands
+    assert {
+        re.sub(r" (\[?[A-Z_]+\]?)$", "", cell.removeprefix("tamis ")) for cell in first_cells("command")
+    } == commands
 
 
 def test_the_layout_is_the_folders():
