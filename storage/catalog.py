@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from .catalog_macros import macros
 from .catalog_mixtures import MIXTURES, PARTS, mixture_rows, part_rows
 from .catalog_models import MODELS, model_rows
 from .catalog_rs2 import round_views
@@ -83,6 +84,7 @@ def fill_catalog(connection: Any, lake: Lake) -> None:
     document_views(connection, lake, snapshots, runs)
     result_views(connection, lake)
     round_views(connection, lake, runs)
+    macros(connection)
 
 
 def _run(path: Path) -> dict[str, Any] | None:
