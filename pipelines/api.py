@@ -17,10 +17,10 @@ from typing import Any
 from ..features.base import Feature
 from ..storage.catalog import build_catalog, connect
 from ..storage.errors import ConfigError, TamisError
-from ..storage.export import place
 from ..storage.id_list import read_id_list
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
+from ..storage.placing import check_place, place
 from ..storage.plugins import nearest
 from .choices import as_configured, chosen_by
 from .compiling import compiling_announced
@@ -173,9 +173,11 @@ def export(
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     if name in loaded.config.mixtures and name not in loaded.config.flows:
+        if not outputs:
+            raise ConfigError(f"no form in which {name!r} is to be written; give at least one output")
         return _export_mixture(loaded, name, _forms(loaded, outputs, folder), folder, reporter, workers)
-    chosen = chosen_by(Lake.open(loaded.lake), name)
-    loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run)
+    chosen = chosen_by(Lake.open(loaded.lake), name, loaded.config.flows)
+    loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run, overrides)
     forms = _forms(loaded, outputs, folder)
     work = _work(loaded, f"export {name}", {}, workers, reporter)
 
@@ -221,6 +223,8 @@ def _export_mixture(
 
 def _forms(loaded: Loaded, outputs: Sequence[Mapping[str, Any]], folder: Path | str | None) -> list[Output]:
     forms = [make_output(given) for given in outputs]
+    if folder is not None:
+        check_place(Path(folder))
     if folder is not None and len(forms) != 1:
         raise ConfigError(f"{len(forms)} outputs for the folder {str(folder)!r}, expected one")
     check_outputs(loaded, forms)

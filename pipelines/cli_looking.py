@@ -27,7 +27,7 @@ def explain_command(
     doc_id: Annotated[str | None, typer.Argument(help="Id of a document.")] = None,
     export: Annotated[Path | None, typer.Option(help="With --token: the folder of an exported mixture.")] = None,
     token: Annotated[int | None, typer.Option(min=0, help="A token of it, counted from 0 over all its files.")] = None,
-    run: Annotated[str | None, typer.Option(help="Only this run: its id, or a part of it.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only this run: its id or a part of it, or a flow.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
     as_json: JsonOption = False,

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,11 +12,13 @@ import pyarrow.compute as pc
 NO_SOURCE, NO_LICENCE = "(none)", "(not given)"
 LICENCE_KEYS = ("license", "licence")
 """Keys of `meta`, in any case, whose text is a licence."""
+LONGEST = 200
+NAMES_KEPT, OTHERS = 100_000, "(others)"
 
 
 @dataclass
 class Counts:
-    """Documents and tokens by name."""
+    """Documents and tokens by name; a name is one of the first 100,000 that were seen, or all others together."""
 
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -25,6 +26,8 @@ class Counts:
     def add(self, names: list[str], n_tokens: npt.NDArray[np.int64]) -> None:
         """Count documents, each with its name and its tokens."""
         for name, n in zip(names, n_tokens.tolist(), strict=True):
+            if name not in self.documents and len(self.documents) >= NAMES_KEPT:
+                name = OTHERS
             self.documents[name] += 1
             self.tokens[name] += n
 
@@ -55,14 +58,16 @@ class Composition:
 def licences(meta: pa.ChunkedArray) -> list[str]:
     """Return the licence that each document's metadata name, NO_LICENCE where they do not."""
     names = [NO_LICENCE] * len(meta)
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # values stay as they are: a number may be any
     pattern = f'"({"|".join(LICENCE_KEYS)})"'
     there = pc.match_substring_regex(meta, pattern, ignore_case=True).fill_null(False)
     rows = np.flatnonzero(there.to_numpy())
     for row, text in zip(rows.tolist(), meta.take(pa.array(rows)).to_pylist(), strict=True):
-        names[row] = _licence(msgspec.json.decode(text))
+        names[row] = _licence(decode(text))
     return names
 
 
-def _licence(meta: Any) -> str:
-    given = (value for key, value in meta.items() if key.lower() in LICENCE_KEYS and isinstance(value, str))
-    return next(given, "").strip() or NO_LICENCE
+def _licence(meta: dict[str, msgspec.Raw]) -> str:
+    texts = (bytes(value) for key, value in meta.items() if key.lower() in LICENCE_KEYS)
+    given = (msgspec.json.decode(text) for text in texts if text.startswith(b'"'))
+    return next(given, "").strip()[:LONGEST] or NO_LICENCE

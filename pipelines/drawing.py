@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..selectors.budget import Cut, CutRule, Part, make_cut
 from ..selectors.keyed import uniform
@@ -42,6 +43,7 @@ class _Total:
     tokens: Counter[Share] = field(default_factory=Counter)
     shards: dict[str, int] = field(default_factory=dict)
     n_bytes: int = 0
+    meta_bytes: int = 0
 
     def add(self, place: Place, owned: Owned, times: Int64s, n_tokens: Int64s) -> None:
         self.documents.update(sums(owned, times > 0))
@@ -49,6 +51,8 @@ class _Total:
         self.tokens.update(sums(owned, times * n_tokens))
         self.shards[f"{place.corpus}/{place.shard.digest}"] = int((times > 0).sum())
         self.n_bytes += int((place.shard.read_column("n_bytes").to_numpy()[owned.row] * times).sum())
+        meta = pc.binary_length(place.shard.read_column("meta")).fill_null(0).to_numpy()
+        self.meta_bytes += int((meta[owned.row].astype(np.int64) * times).sum())
 
 
 def draw(
@@ -185,6 +189,7 @@ def _report(
     ]  # fmt: skip
     whole = {name: sum(part[name] for part in parts) for name in ("asked", "achieved", "documents", "copies")}
     return {
-        "budget": entry.budget.tokens, **whole, "bytes": total.n_bytes, "parts": parts, "origins": origins,
+        "budget": entry.budget.tokens, **whole, "bytes": total.n_bytes,
+        "meta_bytes": total.meta_bytes, "parts": parts, "origins": origins,
         "sources": sources, "shards": dict(sorted(total.shards.items())),
     }  # fmt: skip

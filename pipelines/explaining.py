@@ -28,11 +28,11 @@ def explain(
 ) -> dict[str, Any]:
     """Return where the documents of that id came from, what each step decided, newest run first, and their mixtures.
 
-    `run` is the id of a run or a part of it, `runs` are whole ids; default: all. Raises ConfigError where there is no
-    such document or run.
+    `run` is the id of a run, a part of it or a flow, `runs` are whole ids; default: all. Raises ConfigError where there
+    is no such document or run.
     """
     records = {r.run: r for r in load_runs(lake)}
-    wanted = [name for name in records if (run is None or run in name) and (runs is None or name in runs)]
+    wanted = [name for name, r in records.items() if _is_meant(r, run) and (runs is None or name in runs)]
     if run is not None and not wanted:
         raise ConfigError(f"no run {run!r}; `tamis status` lists them")
     with connect(lake) as connection:
@@ -40,10 +40,10 @@ def explain(
             connection,
             f"""select d.corpus, d.doc_id, d.source, d.n_bytes, d.n_tokens, d.file, d.file_sha256, d.line, d.repaired,
                        d.shard, d.row, d.meta, left(t.text, {TEXT_SHOWN}) as text
-                from documents d join text t using (corpus, shard, row) where d.doc_id = $1 order by d.corpus""",
+                from documents d join text t using (corpus, doc_id, shard, row)
+                where d.doc_id = $1 order by d.corpus""",
             [doc_id],
         )
-        documents = [d for d in documents if corpus in (None, d["corpus"])]
         excluded = _rows(connection, "select corpus, reason, ref from excluded where doc_id = $1", [doc_id])
         decided = _rows(
             connection,
@@ -51,19 +51,28 @@ def explain(
             "order by run desc, position",
             [doc_id, wanted],
         )
+        mixtures = _rows(
+            connection,
+            """select distinct r.corpus, r.mixture, r.draw, r.part, r.multiplicity
+               from mixture_rows r semi join mixtures using (draw) where r.doc_id = $1""",
+            [doc_id],
+        )
+        documents, excluded, decided, mixtures = (
+            [row for row in rows if corpus in (None, row["corpus"])]
+            for rows in (documents, excluded, decided, mixtures)
+        )
         if not documents and not excluded and not decided:
             raise ConfigError(f"no document {doc_id!r} in {str(lake.root)!r}{_nearest(connection, doc_id)}")
-        mixtures = _rows(
-            connection, "select distinct corpus, mixture, draw, part, multiplicity from mixture_rows where doc_id = $1",
-            [doc_id],
-        )  # fmt: skip
         found: list[dict[str, Any]] = []
         for one in decided:
-            if corpus in (None, one["corpus"]):
-                if not found or found[-1]["run"] != one["run"] or found[-1]["corpus"] != one["corpus"]:
-                    found.append(_run(records[one["run"]]))
-                found[-1]["steps"].append(_step(connection, records[one["run"]], one))
+            if not found or found[-1]["run"] != one["run"]:
+                found.append(_run(records[one["run"]]))
+            found[-1]["steps"].append(_step(connection, records[one["run"]], one))
     return {"doc_id": doc_id, "documents": documents, "excluded": excluded, "runs": found, "mixtures": mixtures}
+
+
+def _is_meant(record: RunRecord, name: str | None) -> bool:
+    return name is None or name in record.run or name == record.flow
 
 
 def _run(record: RunRecord) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def print_explanation(found: dict[str, Any], as_json: bool) -> None:
     for record in found["excluded"]:
         print_line(f"left out  a record of {record['corpus']} with this id: {record['reason']}, {record['ref']} stays")
     for run in found["runs"]:
-        print_line(f"\nrun       {run['run']}   {run['flow']}   {run['status']}")
+        print_line(f"\nrun       {run['run']}   {run['flow']}   {run['corpus']}   {run['status']}")
         rows = [[s["step"], s["by"] or s["kind"], _verdict(s), s["score"], s["rank"], _cut(s)] for s in run["steps"]]
         print_table(["step", "by", "verdict", "score", "rank", "of the documents"], rows)
     if found["documents"] and not found["runs"]:

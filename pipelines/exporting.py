@@ -3,20 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from .. import __version__
 from ..storage.cards import selection_card
+from ..storage.export import written_mixture
 from ..storage.fingerprint import fingerprint
-from ..storage.lake import read_json
 from ..storage.schema import DOCUMENT
 from ..storage.selections import load_selection
-from ..storage.shards import Shard
+from ..storage.shards import ROW_GROUP_BYTES, Shard
+from ..storage.sorting import evenly
 from ..storage.survivors import Survivors
-from .forms import form_of
+from .forms import Counted, form_of
 from .measuring import tokens_of
 from .outputs import Output
 from .runs import RunRecord, Stage
@@ -49,9 +52,8 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
     form = form_of(work, output, rounds=stated if "shuffles" in stated else None)  # those of rs2, not of `refine`
     key = fingerprint({"selection": chosen.selection, **form.recipe})
     folder = work.lake.mixture(chosen.name, key)
-    if (folder / "manifest.json").exists():
+    if found := written_mixture(folder):
         stage.reused = 1
-        found: dict[str, Any] = read_json(folder / "manifest.json")
         return found
     stage.computed = 1
     about = {
@@ -61,11 +63,14 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
     }  # fmt: skip
     items = _items(survivors)
     documents = _Reader(work, chosen, form.columns)
-    counted = work.map(
-        f"export {output.format}", lambda item: form.counted(documents.read(item)), list(items), items.__getitem__
-    )
+    limit = output.shard_bytes if form.sharded else ROW_GROUP_BYTES
+
+    def counted(item: Item) -> list[Counted]:
+        return [form.counted(part) for part in evenly([documents.read(item)], _sizes, limit)]
+
+    pieces = chain.from_iterable(work.map(f"export {output.format}", counted, list(items), items.__getitem__))
     recipe = {"steps": run.steps, "config": work.config.model_dump(mode="json")}
-    manifest, composition = form.publish(folder, counted, about, recipe)
+    manifest, composition = form.publish(folder, pieces, about, recipe)
     page = selection_card(manifest, run.steps, composition.sources.rows(), composition.licences)
     work.lake.publish_bytes(folder / "card.md", page.encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
@@ -104,6 +109,10 @@ class _Reader:
         place = np.full(shard.rows, -1, dtype=np.int64)
         place[table.column("row").to_numpy()] = np.arange(table.num_rows)
         return table.drop_columns("row").take(pa.array(place, mask=place < 0))
+
+
+def _sizes(documents: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(documents.column("n_bytes"), np.int64)
 
 
 def _items(survivors: Survivors) -> dict[Item, int]:

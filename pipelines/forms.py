@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..storage.cards import README, hub_readme
 from ..storage.croissant import CROISSANT, croissant
 from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink, write_shards
 from ..storage.id_list import ID_LIST, with_recipe
@@ -37,6 +38,8 @@ CHOSEN = pa.schema(
     ]
 )
 """What a form can ask of a chosen document."""
+VERSION = 2
+"""Raised when the same documents give other files, or more."""
 _ALWAYS = ("source", "meta", "n_bytes")
 """What every form counts."""
 MIXED = pa.schema([*MIXTURE, CHOSEN.field("corpus"), CHOSEN.field("part")])
@@ -58,6 +61,8 @@ class Form(ABC):
     asked: ClassVar[tuple[str, ...]]
     sharded: ClassVar[bool] = True
     """Several files, or one."""
+    never_empty: ClassVar[bool] = False
+    """There is a file also where no document was chosen."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,7 +72,7 @@ class Form(ABC):
     @property
     def recipe(self) -> dict[str, Any]:
         """What its files are made by, beside the selection."""
-        return {"tokens": tokens_column(self.work).key, "format": self.output.format, **self._limit}
+        return {"tokens": tokens_column(self.work).key, "format": self.output.format, "version": VERSION, **self._limit}
 
     @property
     def _limit(self) -> dict[str, Any]:
@@ -78,8 +83,13 @@ class Form(ABC):
         """What the manifest says of it."""
         return {}
 
-    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
-        """Return small files that belong to it; its shards are in the folder, and `files` those of the manifest."""
+    def beside(self, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+        """Return small files that belong to it; `files` are its shards, as the manifest has them."""
+        return {}
+
+    @property
+    def pages(self) -> Mapping[str, bytes]:
+        """Small files for people and programs, which the manifest does not list."""
         return {}
 
     @abstractmethod
@@ -97,12 +107,14 @@ class Form(ABC):
         limit = self.output.shard_bytes if self.sharded else None
         found = Composition()
         counted = _counted(pieces, found)
-        manifest = about | self.about | write_shards(self.work.lake, folder, limit, counted, self.sink(about | recipe))
-        for name, data in self.beside(folder, manifest["files"]).items():
+        written = write_shards(self.work.lake, folder, limit, counted, self.sink(about | recipe), self.never_empty)
+        manifest = about | self.about | written
+        for name, data in self.beside(manifest["files"]).items():
             self.work.lake.publish_bytes(folder / name, data)
             manifest["files"].append({"file": name, "sha256": hashlib.sha256(data).hexdigest()})
         described = croissant(manifest, self.parquet, [name for name, *_ in found.licences if name != NO_LICENCE])
-        self.work.lake.publish_bytes(folder / CROISSANT, described)
+        for name, data in {**self.pages, CROISSANT: described}.items():
+            self.work.lake.publish_bytes(folder / name, data)
         return manifest, found
 
     def counted(self, documents: pa.Table) -> Counted:
@@ -139,6 +151,11 @@ class Texts(Form):
         """The schema of its files, where they are Parquet."""
         return self._schema if self.output.format == "parquet" else None
 
+    @property
+    def pages(self) -> Mapping[str, bytes]:
+        """What tells `datasets.load_dataset` which files of the folder are documents."""
+        return {README: hub_readme(f"part-*.{self.output.format}")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mds(Texts):
@@ -148,9 +165,14 @@ class Mds(Texts):
         """Return what opens a shard."""
         return partial(MdsSink, schema=self._schema)
 
-    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+    @property
+    def pages(self) -> Mapping[str, bytes]:
+        """None: `datasets` does not read them."""
+        return {}
+
+    def beside(self, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
         """Return the index, which names the shards."""
-        return {INDEX: mds_index(folder, files, self._schema)}
+        return {INDEX: mds_index(files, self._schema)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +181,7 @@ class Ids(Form):
 
     asked = ("doc_id", "text_hash", "source", "n_tokens", "score")
     sharded = False
+    never_empty = True
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens the one file."""
@@ -194,7 +217,7 @@ class TokenIds(Form):
     @property
     def recipe(self) -> dict[str, Any]:
         """What its files are made by, beside the selection."""
-        return {"format": self.output.format, "encoder": self.encoder.recipe, **self._limit}
+        return {"format": self.output.format, "version": VERSION, "encoder": self.encoder.recipe, **self._limit}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -202,11 +225,12 @@ class TokenIds(Form):
         encoder = self.encoder
         rounds = {} if self.rounds is None else {"rounds": self.rounds}
         return {
-            "tokenizer": encoder.name, "tokenizer_sha256": encoder.digest, "end": encoder.end, "dtype": encoder.dtype,
+            "encoded_with": encoder.name, "tokenizer_sha256": encoder.digest, "end": encoder.end,
+            "dtype": encoder.dtype,
             **rounds,
         }  # fmt: skip
 
-    def beside(self, folder: Path, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
+    def beside(self, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
         """Return the tokenizer."""
         return {"tokenizer.json": self.encoder.text.encode()}
 

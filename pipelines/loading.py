@@ -130,11 +130,16 @@ def _override(tree: Any, override: str) -> None:
     node[last] = _parsed(text, f"--set {key}")
 
 
+def _names(entry: dict[str, Any]) -> list[str]:
+    """Return what an entry of a list may be called by: its name, or else what it is of."""
+    return [str(entry[key]) for key in ("name", "flow", "corpus", "format") if key in entry]
+
+
 def _child(node: Any, name: str, key: str) -> Any:
     if isinstance(node, list):
-        found = next((c for c in node if isinstance(c, dict) and c.get("name") == name), None)
+        found = next((c for c in node if isinstance(c, dict) and name in _names(c)), None)
         if found is None:
-            known = [str(c.get("name")) for c in node if isinstance(c, dict)]
+            known = [one for c in node if isinstance(c, dict) for one in _names(c)[:1]]
             raise ConfigError(f"--set {key}: nothing is named {name!r}{nearest(name, known)}")
         return found
     if not isinstance(node, dict):

@@ -11,13 +11,14 @@ from ..features.base import Feature
 from ..storage.cards import mixture_card
 from ..storage.draws import load_draw
 from ..storage.errors import ConfigError, LakeError
+from ..storage.export import written_mixture
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
-from ..storage.lake import read_json
 from ..storage.selections import load_selection
 from ..storage.shards import ROW_GROUP_BYTES
 from ..storage.snapshots import Snapshot, load_snapshot
 from ..storage.survivors import Survivors
+from .aux_models import model_of
 from .config import MixtureEntry, TrainStep
 from .drawing import draw
 from .flow_checks import check_flow, check_outputs, known
@@ -35,7 +36,7 @@ from .outputs import Output
 from .runs import RunRecord, Stage, load_run
 from .work import Work
 
-VERSION = 1
+VERSION = 2
 """Raised when the same entry over the same documents draws others."""
 _RECORDED = ("draw", "budget", "asked", "achieved", "documents", "copies", "rule", "parts", "origins")
 
@@ -53,13 +54,23 @@ def check_mixture(loaded: Loaded, name: str, features: Mapping[str, Feature]) ->
             flow = check_flow(loaded, part.flow, features)
             if all(isinstance(step, TrainStep) for step in flow.steps):
                 raise ConfigError(f"mixtures.{name}: part {part.title!r}: no step of its flow chooses documents")
-    if entry.order.by == SCORE and all(part.flow is None for part in entry.parts):
-        raise ConfigError(f"mixtures.{name}: order: by is 'score', but no part is a flow; expected an SQL expression")
-    order_expression(name, entry.order, features)
+    _check_order(loaded, name, entry, features)
     if any(output.format == "ids" for output in entry.outputs):
         raise ConfigError(f"mixtures.{name}: `format: ids` is of a flow; the ids of a mixture are in `mixture_rows`")
     check_outputs(loaded, entry.outputs)
     return entry
+
+
+def _check_order(loaded: Loaded, name: str, entry: MixtureEntry, features: Mapping[str, Feature]) -> None:
+    if entry.order.by == SCORE and all(part.flow is None for part in entry.parts):
+        raise ConfigError(f"mixtures.{name}: order: by is 'score', but no part is a flow; expected an SQL expression")
+    found = order_expression(name, entry.order, features)
+    for alias in found.aliases if found else ():
+        if model := model_of(features[alias], loaded.config.models):
+            raise ConfigError(
+                f"mixtures.{name}: order: by asks for losses of the model {model!r}, which a flow trains; expected "
+                "`by: score` of a flow that chose by them, or a feature with the folder of a model"
+            )
 
 
 def finished_flow(work: Work, flow: str) -> RunRecord | None:
@@ -152,9 +163,8 @@ def _write(
     form = form_of(work, output, of_parts=True)
     key = fingerprint({"draw": drawn["draw"], "order": ordered.recipe(), **form.recipe})
     folder = work.lake.mixture(name, key)
-    if (folder / "manifest.json").exists():
+    if found := written_mixture(folder):
         stage.reused = 1
-        found: dict[str, Any] = read_json(folder / "manifest.json")
         return found
     stage.computed = 1
     ordered = replace(ordered, unordered=0)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..features.base import Feature
 from ..selectors.cut_kernels import NAN_RANK, rank_bits
@@ -101,17 +102,17 @@ class Ordered:
                 measure(self.work, survivors, column)
 
     def tables(self, columns: Sequence[str], most_bytes: int = ROW_GROUP_BYTES) -> Iterator[pa.Table]:
-        """Yield the copies in order, in tables of at most so many bytes of text, with these columns of CHOSEN.
+        """Yield the copies in order, in tables of at most so many bytes of text and metadata.
 
-        Corpus, id and text are among the columns.
+        The columns are some of CHOSEN; corpus, id, text and metadata are among them.
         """
         schema = pa.schema([*(CHOSEN.field(name) for name in columns), *_KEYS])
         tables = in_order(self.work.lake, schema, self._copies(schema), self._splits(), _TIES)
-        return (table.select(list(columns)) for table in evenly(tables, "text", most_bytes))
+        return (table.select(list(columns)) for table in evenly(tables, _sizes, most_bytes))
 
     def _splits(self) -> Splits:
         """Return ranges of 32 MB: even where the numbers are, else those of a keyed sample of the documents."""
-        n_bytes = int(self.draw["bytes"]) + BYTES_A_ROW * int(self.draw["copies"])
+        n_bytes = int(self.draw["bytes"]) + int(self.draw["meta_bytes"]) + BYTES_A_ROW * int(self.draw["copies"])
         n = max(1, -(-n_bytes // RANGE_BYTES))
         if n == 1 or self.order.by is None:
             return Splits.even(n)
@@ -179,6 +180,11 @@ class Ordered:
 
     def _key(self, purpose: str) -> int:
         return self.work.draw(f"mixture {self.name}")(purpose)
+
+
+def _sizes(documents: pa.Table) -> npt.NDArray[np.int64]:
+    lengths = (pc.binary_length(documents.column(name)).fill_null(0).to_numpy() for name in ("text", "meta"))
+    return sum(lengths, np.zeros(documents.num_rows, np.int64))
 
 
 def _has_any(survivors: Survivors, shard: Shard, group: int) -> bool:

@@ -1,6 +1,6 @@
 """What a mixture could not do as it was asked: each sentence is a warning, and makes the run end with exit code 3."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .mixture_entries import Mixture
@@ -26,7 +26,8 @@ def unmet(entry: Mixture, draw: Mapping[str, Any]) -> Iterator[str]:
         if not origin["documents"]:
             lost = f", all {origin['lost']:,} belong to parts before it" if origin["lost"] else ""
             yield f"part {origin['part']}: it has no documents{lost}"
-    found = [why for share in draw["parts"] if (why := _why_short(entry, share))]
+    without = [origin["part"] for origin in draw["origins"] if not origin["documents"]]
+    found = [why for share in draw["parts"] if (why := _why_short(entry, share, without))]
     yield from found[:LISTED]
     if len(found) > LISTED:
         yield f"and {len(found) - LISTED:,} shares more; `tamis sql 'from mixture_parts'` lists all"
@@ -41,9 +42,9 @@ def _moves(entry: Mixture) -> bool:
     return entry.redistribute or not entry.weights.given
 
 
-def _why_short(entry: Mixture, share: Mapping[str, Any]) -> str | None:
+def _why_short(entry: Mixture, share: Mapping[str, Any], without: Collection[str]) -> str | None:
     """Say why a share has clearly less than it should have, or return None."""
-    if not share["available"]:
+    if not share["available"] and share["part"] in without:
         return None  # said of the whole part
     name = share["part"] if share["source"] is None else f"{share['part']}, source {share['source']}"
     if not _moves(entry) and share["asked"] < share["wanted"]:

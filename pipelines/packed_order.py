@@ -1,8 +1,8 @@
 """The sequences of one epoch: which tokens each has, computed for any of them without those before it.
 
 Documents lie end to end in the epoch's order, and sequence i is the i-th run of `context` tokens of that; cumulative
-lengths are all that is kept, 16 bytes a document. Then the sequences are ordered too: of a long document they would
-otherwise come one after the other, in the same batches.
+lengths are all that is kept, 16 bytes a document (56 while it is made). Then the sequences are ordered too: of a long
+document they would otherwise come one after the other, in the same batches.
 """
 
 from dataclasses import dataclass

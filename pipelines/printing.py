@@ -50,7 +50,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print CSV with a head; lists and objects are JSON."""
     import csv
 
-    writer = csv.writer(sys.stdout)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(
         [json.dumps(v, default=str) if isinstance(v, (list, dict)) else json_ready(v) for v in r] for r in rows

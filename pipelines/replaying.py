@@ -2,7 +2,8 @@
 
 A document is meant where id and text are those of the list. Ids may differ between copies (where the files give none,
 paths are in them), so what is not found that way is looked for by its text alone; of several with the same text as many
-are taken as are listed, those with the first ids. Memory is the list's, some 150 bytes an entry.
+are taken as are listed, those with the first ids. Memory is the list's, some 150 bytes an entry,
+and that of the corpus's documents with a listed text and another id.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..storage.documents import doc_key
 from ..storage.fingerprint import TableDigest, fingerprint
 from ..storage.id_list import ID_LIST
 from ..storage.selections import SelectionWriter, Verdicts, load_selection
@@ -25,7 +27,9 @@ from .runs import Stage
 from .work import Work
 
 STEP = "replay"
-VERSION = 1
+Int64s = npt.NDArray[np.int64]
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+VERSION = 2
 """Raised when the same list and corpus give another choice."""
 
 
@@ -40,8 +44,10 @@ def choose_listed(work: Work, listed: tuple[pa.Table, dict[str, Any]], corpus: s
     measure(work, survivors, tokens_column(work))
     digest = TableDigest(ID_LIST)
     digest.update(table)
-    made_by = {"step": STEP, "version": VERSION, "list": digest.hexdigest(), "documents": survivors.digest,
-               "tokens": record.tokens_key}  # fmt: skip
+    made_by = {
+        "step": STEP, "version": VERSION, "corpus": corpus, "list": digest.hexdigest(),
+        "documents": survivors.digest, "tokens": record.tokens_key,
+    }  # fmt: skip
     key = fingerprint(made_by)
 
     def chosen(stage: Stage) -> dict[str, Any]:
@@ -71,31 +77,89 @@ def _write(
     return writer.finish(made_by)
 
 
+class _Texts:
+    """The different texts of a list, by the halves of their hashes, sorted once."""
+
+    def __init__(self, hashes: pa.Array) -> None:
+        high, low = _halves(hashes)
+        order = np.lexsort((low, high))
+        high, low = high[order], low[order]
+        is_first = np.ones(len(high), np.bool_)
+        is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        self.high, self.low = high[is_first], low[is_first]
+        self.of_entry = np.empty(len(high), np.int64)
+        self.of_entry[order] = np.cumsum(is_first) - 1
+        """Number of each entry's text."""
+
+    def numbers(self, hashes: pa.Array) -> Int64s:
+        """Return the number of each text, -1 where the list has it not."""
+        high, low = _halves(hashes)
+        at = np.searchsorted(self.high, high)
+        found = np.full(len(high), -1, np.int64)
+        while (open_rows := np.flatnonzero((found < 0) & (at < len(self.high)))).size:
+            same = self.high[at[open_rows]] == high[open_rows]
+            hit = same & (self.low[at[open_rows]] == low[open_rows])
+            found[open_rows[hit]] = at[open_rows[hit]]
+            at[open_rows] = np.where(same, at[open_rows] + 1, len(self.high))  # texts that share half a hash are rare
+        return found
+
+
+def _halves(hashes: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return both halves of hashes of 16 bytes."""
+    data = np.frombuffer(b"".join(hashes.to_pylist()), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    return data[:, 0], data[:, 1]
+
+
 def _matched(table: pa.Table, survivors: Survivors) -> tuple[dict[str, npt.NDArray[np.bool_]], Any]:
     """Return which rows of each shard are meant, and what gives the listed score of each row of a shard."""
-    hashes = table.column("text_hash").combine_chunks()
-    texts = hashes.unique()
-    wanted = np.bincount(pc.index_in(hashes, texts).to_numpy(), minlength=len(texts))
-    pairs = _pairs(hashes, table.column("doc_id").combine_chunks())
+    texts = _Texts(table.column("text_hash").combine_chunks())
+    wanted = np.bincount(texts.of_entry, minlength=len(texts.high))
+    listed_ids = _Ids(texts.of_entry, table.column("doc_id"))
     chosen: dict[str, npt.NDArray[np.bool_]] = {}
     others = []
     for number, shard in enumerate(survivors.shards):
-        of_shard = shard.read_column("text_hash"), shard.read_column("doc_id")
-        text = pc.index_in(of_shard[0], texts).fill_null(-1).to_numpy()
-        inside = survivors.mask(shard) & (text >= 0)
-        exact = inside & pc.is_in(_pairs(*of_shard), pairs).to_numpy(zero_copy_only=False)
-        np.subtract.at(wanted, text[exact], 1)
-        chosen[shard.digest] = exact
-        rows = np.flatnonzero(inside & ~exact)
-        ids = of_shard[1].take(pa.array(rows))
-        others.append(pa.table({"text": text[rows], "doc_id": ids, "shard": np.full(len(rows), number), "row": rows}))
+        text = texts.numbers(shard.read_column("text_hash"))
+        rows = np.flatnonzero(survivors.mask(shard) & (text >= 0))
+        ids = shard.read_column("doc_id").take(pa.array(rows))
+        is_exact = listed_ids.have(text[rows], shard.read_column("doc_key").to_numpy()[rows])
+        np.subtract.at(wanted, text[rows[is_exact]], 1)
+        chosen[shard.digest] = np.zeros(shard.rows, np.bool_)
+        chosen[shard.digest][rows[is_exact]] = True
+        rest = rows[~is_exact]
+        ids = ids.filter(pa.array(~is_exact))
+        others.append(pa.table({"text": text[rest], "doc_id": ids, "shard": np.full(len(rest), number), "row": rest}))
     _fill(chosen, wanted, others, survivors)
-    scored = table.column("score").combine_chunks().take(pc.index_in(texts, hashes))
+    first = np.empty(len(texts.high), np.int64)
+    first[texts.of_entry[::-1]] = np.arange(table.num_rows)[::-1]  # the first entry of each text
+    scored = table.column("score").combine_chunks()
 
     def scores(shard: Shard) -> pa.Array:
-        return scored.take(pc.index_in(shard.read_column("text_hash"), texts))
+        text = texts.numbers(shard.read_column("text_hash"))
+        return scored.take(pa.array(first[np.maximum(text, 0)], mask=text < 0)) if len(first) else _no_scores(shard)
 
     return chosen, scores
+
+
+def _no_scores(shard: Shard) -> pa.Array:
+    return pa.nulls(shard.rows, pa.float64())
+
+
+class _Ids:
+    """The ids that a list has for each text, as keys; a wrong hit would be another document with the same text."""
+
+    def __init__(self, text: Int64s, ids: pa.ChunkedArray) -> None:
+        keys = np.fromiter(map(doc_key, ids.to_pylist()), np.uint64, len(ids))
+        self._pairs = np.sort(_pairs(text, keys))
+
+    def have(self, text: Int64s, doc_keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Say which pairs of a text's number and a document's key are in the list."""
+        wanted = _pairs(text, doc_keys)
+        at = np.minimum(np.searchsorted(self._pairs, wanted), max(0, len(self._pairs) - 1))
+        return self._pairs[at] == wanted if len(self._pairs) else np.zeros(len(wanted), np.bool_)
+
+
+def _pairs(text: Int64s, doc_keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    return doc_keys ^ (text.astype(np.uint64) * _SPREAD)
 
 
 def _fill(
@@ -111,9 +175,3 @@ def _fill(
     taken = place < wanted[text]
     for number, one in enumerate(survivors.shards):
         chosen[one.digest][row[taken & (shard == number)]] = True
-
-
-def _pairs(hashes: pa.Array, ids: pa.Array) -> pa.Array:
-    """Return hash and id as one value."""
-    kind = pa.large_binary()
-    return pc.binary_join_element_wise(hashes.cast(kind), ids.cast(kind), pa.scalar(b"", kind))

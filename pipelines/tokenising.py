@@ -77,6 +77,11 @@ def make_encoder(output: Output, default: Tokens, root: Path) -> Encoder:
     tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     end = _end(output.end, tokenizer, vocabulary, place)
+    spelt = tokenizer.decode([end], skip_special_tokens=False)
+    if end in tokenizer.encode(spelt, add_special_tokens=False).ids:
+        raise ConfigError(
+            f"{place}: `end` is {spelt!r}, which a text can spell with this tokenizer; expected a special token"
+        )
     largest = max([end, *vocabulary.values()])
     narrow, wide = TOKENS[output.format]
     dtype: str = output.dtype or "auto"

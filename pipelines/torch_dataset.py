@@ -4,7 +4,8 @@ The order of an epoch's sequences follows the seed, the epoch and the documents 
 `g % world` reads, so that whatever the number of ranks, after s samples the first s of the order are what was seen, and
 going on is arithmetic: on any number of ranks, at once, without reading what was before. Therefore the position is
 `{"epoch", "samples_seen"}`, counted over all ranks, and the training loop knows it (steps times the samples of a step);
-the main process does not, because the workers of a DataLoader read ahead. A process needs 40 bytes a document.
+the main process does not, because the workers of a DataLoader read ahead. A process needs 40 bytes a document, and
+40 more while it makes an epoch's order.
 """
 
 import os
@@ -35,7 +36,7 @@ Documents = Callable[[int], npt.ArrayLike]
 
 def torch_dataset(
     folder: Path | str, context: int, seed: int = 0, rank: int | None = None, world: int | None = None,
-    order: Order = "shuffle", *, last: Last = "drop", batch_size: int | None = None,
+    order: Order | None = None, *, last: Last = "drop", batch_size: int | None = None,
     documents: Documents | None = None,
 ) -> "PackedSequences":  # fmt: skip
     """Return a mixture of the format `tokens` or `megatron` as sequences of `context` tokens.
@@ -44,11 +45,12 @@ def torch_dataset(
 
     - `rank`, `world`: default those of torch.distributed, else of the environment (RANK, WORLD_SIZE), else one rank.
       Say `rank=0, world=1` where Accelerate prepares the DataLoader on several processes: it splits by itself.
-    - `order`: "shuffle" documents and sequences; "sequences" alone, packed as they are stored, which reads a sequence
+    - `order`: default "stored" for a mixture that has an order of its own (a curriculum), else "shuffle".
+      "shuffle" documents and sequences; "sequences" alone, packed as they are stored, which reads a sequence
       from one place on the disk; or "stored", no shuffling.
     - `last`: of each epoch "drop" leaves out the tokens that do not fill a sequence, and ranks may differ by one
       sample; "pad" fills it up with end tokens that no loss counts; "even" drops up to `world` - 1 sequences more, so
-      that all ranks have equally many.
+      that all ranks have equally many, from the position on.
     - `batch_size`: that of the DataLoader; needed with several workers, for each of which makes whole batches.
     - `documents`: the documents of an epoch; default: all, once, or where the choice was made by `rs2`, those of the
       round with the epoch's number.
@@ -61,6 +63,8 @@ def torch_dataset(
         raise ConfigError(f"batch_size is {batch_size}, expected at least 1")
     rank, world = _place(rank, world)
     tokens = ExportedTokens(folder)
+    if order is None:
+        order = "stored" if tokens.is_ordered else "shuffle"
     if documents is None and tokens.rounds is not None:
         documents = RoundDocuments(tokens, RoundPlan.from_json(tokens.rounds))
     return PackedSequences(tokens, context, seed, rank, world, order, last, batch_size, documents)
@@ -100,6 +104,14 @@ def _place(rank: int | None, world: int | None) -> tuple[int, int]:
     if not 0 <= rank < world:
         raise ConfigError(f"rank is {rank} of {world} ranks, expected one from 0 to {world - 1}")
     return rank, world
+
+
+def _whole(state: Mapping[str, Any], name: str) -> int:
+    """Return a number of a state. Raises ConfigError where there is none."""
+    number = state.get(name)
+    if not isinstance(number, int):
+        raise ConfigError(f"the state's {name!r} is {number!r}, expected a whole number; it has {', '.join(state)}")
+    return number
 
 
 class PackedSequences(IterableDataset):  # type: ignore[misc]
@@ -147,7 +159,7 @@ class PackedSequences(IterableDataset):  # type: ignore[misc]
             raise ConfigError(
                 "the state is of another mixture, context, seed or order; expected those it was saved with"
             )
-        epoch, seen = int(state["epoch"]), int(state["samples_seen"])
+        epoch, seen = (_whole(state, name) for name in ("epoch", "samples_seen"))
         n_samples = self._epoch(epoch).n_sequences
         if not 0 <= seen <= n_samples:
             raise ConfigError(f"samples_seen is {seen:,}, expected 0 to {n_samples:,}: it counts those of its epoch")
@@ -155,9 +167,9 @@ class PackedSequences(IterableDataset):  # type: ignore[misc]
 
     @property
     def n_samples(self) -> int:
-        """Samples of the epoch, on all ranks together."""
-        n = self._epoch(self.epoch).n_sequences
-        return n - n % self.world if self._last == "even" else n
+        """Samples of the epoch, on all ranks together, those before the position included."""
+        n, seen = self._epoch(self.epoch).n_sequences, int(self._position[1])
+        return n - (n - seen) % self.world if self._last == "even" else n
 
     def __len__(self) -> int:
         """Return this rank's samples of the whole epoch."""

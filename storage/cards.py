@@ -5,6 +5,7 @@ from typing import Any
 from .markdown import markdown_table
 
 SOURCES_SHOWN = 100
+README = "README.md"
 Rows = list[tuple[str, int, int]]
 """Name, documents and tokens."""
 _COLUMNS = {
@@ -13,6 +14,12 @@ _COLUMNS = {
     "epochs": "epochs", "documents": "documents",
     "copies": "copies",
 }  # fmt: skip
+
+
+def hub_readme(pattern: str) -> bytes:
+    """Return the page whose head tells `datasets.load_dataset` the files of a folder that hold documents."""
+    head = f'---\nconfigs:\n- config_name: default\n  data_files: "{pattern}"\n---\n'
+    return f"{head}\nWhat this is, and how it was made: card.md. SHA-256 of every file: manifest.json.\n".encode()
 
 
 def selection_card(manifest: dict[str, Any], steps: list[dict[str, Any]], sources: Rows, licences: Rows) -> str:
@@ -42,7 +49,11 @@ def _counted(name: str, rows: Rows) -> str:
 
 def _written(manifest: dict[str, Any]) -> str:
     row = [manifest["format"], len(manifest["files"]), *(manifest[name] for name in ("rows", "tokens", "bytes"))]
-    return markdown_table(["format", "files", "documents", "tokens", "bytes of text"], [row])
+    page = markdown_table(["format", "files", "documents", "tokens", "bytes of text"], [row])
+    if "dtype" not in manifest:
+        return page
+    said = f"In this table and that of the sources tokens are ids of `{manifest['encoded_with']}`, end tokens included."
+    return f"{page}\n\n{said}"
 
 
 def _licences(licences: Rows) -> str:

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from .errors import LakeError
 from .fingerprint import file_sha256
-from .lake import Lake
-from .publish import move_into_place, publish_link, temporary_path
+from .lake import Lake, read_json
+from .publish import move_into_place, temporary_path
 
+MANIFEST = "manifest.json"
 MIXTURE = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -119,12 +119,13 @@ class _Shard:
 
 
 def write_shards(
-    lake: Lake, folder: Path, shard_bytes: int | None, pieces: Iterable[Piece], sink: Callable[[Path], Sink]
-) -> dict[str, Any]:
+    lake: Lake, folder: Path, shard_bytes: int | None, pieces: Iterable[Piece], sink: Callable[[Path], Sink],
+    never_empty: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Publish documents as shards of at most `shard_bytes` of text (None: one); return what the manifest says of them.
 
-    `sink` opens a shard, given the folder for temporary files. The caller publishes the manifest, after whatever else
-    belongs to the mixture.
+    `sink` opens a shard, given the folder for temporary files; `never_empty` opens one for no documents too. The
+    caller publishes the manifest, after whatever else belongs to the mixture.
     """
     files: list[dict[str, Any]] = []
     shard: _Shard | None = None
@@ -137,6 +138,8 @@ def write_shards(
             if shard is None:
                 shard = _Shard(sink(lake.scratch))
             shard.write(piece)
+        if shard is None and never_empty:
+            shard = _Shard(sink(lake.scratch))
         if shard:
             files += _publish(shard, folder, number)
     except BaseException:
@@ -152,7 +155,7 @@ def _publish(done: _Shard, folder: Path, number: int) -> list[dict[str, Any]]:
     for name, path in done.sink.files.items():
         target = folder / name.format(f"{number:05d}")
         counts = {} if entries else {"rows": done.rows, "tokens": done.tokens, "bytes": done.bytes}
-        entries.append({"file": target.name, **counts, "sha256": file_sha256(path)})
+        entries.append({"file": target.name, **counts, "size": path.stat().st_size, "sha256": file_sha256(path)})
         move_into_place(path, target)
     return entries
 
@@ -164,16 +167,9 @@ def _discard(sink: Sink) -> None:
         path.unlink(missing_ok=True)
 
 
-def place(folder: Path, output: Path) -> None:
-    """Put a published mixture into another folder too: linked where the file system can, else copied; manifest last.
-
-    Raises LakeError where something else is in that folder.
-    """
-    manifest = folder / "manifest.json"
-    there = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if there and not (output / manifest.name).is_file() and not there <= {path.name for path in folder.iterdir()}:
-        raise LakeError(f'"{output}" is not empty; name another folder')
-    if (output / manifest.name).is_file() and (output / manifest.name).read_bytes() != manifest.read_bytes():
-        raise LakeError(f'"{output}" holds another mixture; name another folder')
-    for path in sorted(folder.iterdir(), key=lambda path: path == manifest):
-        publish_link(output / path.name, path, output)
+def written_mixture(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a published mixture, None where it was never finished, or a file of it was removed."""
+    if not (folder / MANIFEST).exists():
+        return None
+    found: dict[str, Any] = read_json(folder / MANIFEST)
+    return found if all((folder / f["file"]).exists() for f in found["files"]) else None

@@ -57,6 +57,11 @@ class ExportedTokens:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether its documents stand in an order that is meant, a curriculum."""
+        return (self.manifest.get("order") or {}).get("by") is not None
+
+    @property
     def rounds(self) -> dict[str, Any] | None:
         """The rule of the selection's rounds (`selectors/rounds.py`), None where it has none."""
         found: dict[str, Any] | None = self.manifest.get("rounds")

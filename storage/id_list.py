@@ -4,6 +4,7 @@ Some 40 bytes a document. Whoever has a copy of the corpus can make the same cho
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ ID_LIST = pa.schema(
     ]
 )
 _RECIPE = b"tamis.recipe"
+NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+"""What entries of the configuration may be called."""
 
 
 def with_recipe(recipe: dict[str, Any]) -> pa.Schema:
@@ -32,9 +35,11 @@ def with_recipe(recipe: dict[str, Any]) -> pa.Schema:
 def read_id_list(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     """Return an exported list, and the recipe that it was made by. Raises InputError where the file is none."""
     try:
-        table = pq.read_table(path, columns=ID_LIST.names)
-        recipe = json.loads((table.schema.metadata or {})[_RECIPE])
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        table = pq.read_table(path, columns=ID_LIST.names).cast(ID_LIST)
+        recipe = json.loads((pq.read_schema(path).metadata or {})[_RECIPE])
+        if not re.fullmatch(NAME, recipe["mixture"]):
+            raise ValueError("its recipe names no mixture")  # the name becomes a folder's
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(f'"{path}" is no list of `tamis export --ids` ({reason}); name its ids.parquet') from None
-    return table.cast(ID_LIST), recipe
+    return table, recipe

@@ -146,10 +146,15 @@ class Lake:
 
     def sweep_scratch(self) -> None:
         """Remove what processes of this machine that are gone left in `tmp/`."""
-        for leftover in self.scratch.glob(f"{HOST}~*~*") if self.scratch.exists() else []:
-            pid = leftover.name.split("~")[1]
-            if pid.isdigit() and not process_alive(int(pid)):
-                _remove(leftover)
+        remove_stale(self.scratch)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files of processes of this machine that are gone."""
+    for leftover in folder.glob(f"{HOST}~*~*") if folder.exists() else []:
+        pid = leftover.name.split("~")[1]
+        if pid.isdigit() and not process_alive(int(pid)):
+            _remove(leftover)
 
 
 def _make(lake: Lake, marker: Path) -> None:

@@ -70,13 +70,13 @@ def _encoded(column: pa.ChunkedArray, encoding: str) -> list[bytes]:
     return [data[at : at + 8] for at in range(0, len(data), 8)]
 
 
-def mds_index(folder: Path, files: list[dict[str, Any]], schema: pa.Schema) -> bytes:
-    """Return the index of a folder's shards; `files` are those of the manifest."""
+def mds_index(files: list[dict[str, Any]], schema: pa.Schema) -> bytes:
+    """Return the index of a mixture's shards; `files` are those of the manifest."""
     config = _config(schema)
     shards = [
         {
             **config, "samples": f["rows"], "zip_data": None,
-            "raw_data": {"basename": f["file"], "bytes": (folder / f["file"]).stat().st_size, "hashes": {}},
+            "raw_data": {"basename": f["file"], "bytes": f["size"], "hashes": {}},
         }
         for f in files
     ]  # fmt: skip

@@ -65,10 +65,12 @@ def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
 
 def publish_link(target: Path, source: Path, scratch: Path) -> None:
     """Publish a file of the lake under another name: a hard link, or a copy where the file system has none."""
-    target.unlink(missing_ok=True)  # renaming one hard link to another of the same file would do nothing
+    if target.exists() and target.samefile(source):
+        return  # renaming one hard link to another of the same file would do nothing
     with publishing(target, scratch) as temporary:
         try:
             temporary.hardlink_to(source)
+            temporary.chmod(0o444)  # it is the lake's own file: who writes into one writes into both
         except OSError:
             shutil.copyfile(source, temporary)
 

@@ -6,7 +6,7 @@ much memory is needed and never what comes out. Above 256 ranges rows are spread
 tables once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -88,15 +88,19 @@ def _sorted(table: pa.Table, ties: Sequence[str]) -> pa.Table:
     return table.take(pc.sort_indices(table, keys))
 
 
-def evenly(tables: Iterable[pa.Table], column: str, most_bytes: int) -> Iterator[pa.Table]:
-    """Cut a stream of tables anew, so that a text column has at most so many bytes in each; a longer row is alone.
+def evenly(
+    tables: Iterable[pa.Table], sizes: Callable[[pa.Table], npt.NDArray[np.int64]], most_bytes: int
+) -> Iterator[pa.Table]:
+    """Cut a stream of tables anew, so that the rows of each have at most so many bytes; a larger row is alone.
+
+    `sizes` returns the bytes of each row of a table.
 
     The cuts depend on the rows alone, not on the tables that they come in.
     """
     rest: pa.Table | None = None
     for table in tables:
         table = table if rest is None else pa.concat_tables([rest, table])
-        ends = np.cumsum(pc.binary_length(table.column(column)).to_numpy().astype(np.int64))
+        ends = np.cumsum(sizes(table))
         start = 0
         while start < len(ends):
             before = int(ends[start - 1]) if start else 0

@@ -70,5 +70,6 @@ def test_licences_are_texts_of_a_key():
     import pyarrow as pa
 
     given = [None, "{}", '{"license": ["a"]}', '{"x": {"license": "MIT"}}', '{"License": "MIT"}', '{"license": "  "}']
-    names = [NO_LICENCE] * 4 + ["MIT", NO_LICENCE]
+    given += ['{"license": 1e999, "licence": "BSD", "n": ' + "9" * 400 + "}"]
+    names = [NO_LICENCE] * 4 + ["MIT", NO_LICENCE, "BSD"]
     assert licences(pa.chunked_array([pa.array(given[:3], pa.string()), pa.array(given[3:], pa.string())])) == names

@@ -113,6 +113,20 @@ def test_a_token_needs_no_lake(exported):
     assert found["explanation"] is None and found["line"] and found["offset"] == 5
 
 
+def test_only_the_documents_of_a_corpus_are_explained(tmp_path):
+    corpora = {"web": {"files": ["raw/*"]}, "twin": {"files": ["raw/*"]}}
+    mixture = {"budget": {"tokens": 10**6}, "parts": [{"corpus": "twin"}]}
+    config = make_case(tmp_path, corpora=corpora, mixtures={"m": mixture})
+    run = tamis.run(config, "small")
+    tamis.mix(config, "m")
+    (row,) = rows(run, "select doc_id from mixture_rows order by doc_id limit 1")
+    both, web = explain(run.lake, row["doc_id"]), explain(run.lake, row["doc_id"], corpus="web")
+    assert [d["corpus"] for d in both["documents"]] == ["twin", "web"] and len(both["mixtures"]) == 1
+    assert [d["corpus"] for d in web["documents"]] == ["web"] and web["mixtures"] == [] and web["runs"]
+    with pytest.raises(ConfigError, match="no document"):
+        explain(run.lake, row["doc_id"], corpus="nowhere")
+
+
 def call(capsys, config, *arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main([*arguments, "-c", str(config)])

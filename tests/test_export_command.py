@@ -6,10 +6,12 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import tamis
+import yaml
 from small_flow import chosen, documents, make_case, stages, write_jsonl
 from small_tokens import TWINS, token_case
 from tamis.pipelines import cli
-from tamis.storage.errors import ConfigError, InputError, LakeError
+from tamis.storage.errors import ConfigError, InputError
+from tamis.storage.publish import HOST
 from tamis.storage.verify import verify
 
 
@@ -82,11 +84,11 @@ def test_another_mixture_is_not_written_over(tmp_path):
     config = make_case(tmp_path, steps=TWINS)
     tamis.run(config, "small")
     tamis.export(config, "small", [{"format": "ids"}], folder=tmp_path / "out")
-    with pytest.raises(LakeError, match="holds another mixture"):
+    with pytest.raises(ConfigError, match="holds another mixture"):
         tamis.export(config, "small", [{"format": "parquet"}], folder=tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
-    with pytest.raises(LakeError, match="is not empty"):
+    with pytest.raises(ConfigError, match="is not empty"):
         tamis.export(config, "small", [{"format": "parquet"}], folder=tmp_path / "mine")
     with pytest.raises(ConfigError, match="expected one"):
         tamis.export(config, "small", [], folder=tmp_path / "none")
@@ -152,3 +154,68 @@ def test_a_file_that_is_no_list_is_refused(tmp_path):
     for wrong in (run.outputs[0] / "part-00000.parquet", tmp_path / "flows.yaml", tmp_path / "nothing"):
         with pytest.raises(InputError, match="is no list of"):
             tamis.replay(tmp_path / "flows.yaml", wrong, "web")
+
+
+def test_a_list_whose_mixture_is_no_name_is_refused(tmp_path):
+    """What it names becomes a folder, and the file may come from anybody."""
+    _, ids = exported_ids(tmp_path)
+    table = pq.read_table(ids)
+    for recipe in ('{"mixture": "../../evil"}', '{"mixture": "/tmp/evil"}', "{}", "[1]"):
+        pq.write_table(table.replace_schema_metadata({b"tamis.recipe": recipe.encode()}), tmp_path / "evil.parquet")
+        with pytest.raises(InputError, match="is no list of"):
+            tamis.replay(tmp_path / "flows.yaml", tmp_path / "evil.parquet", "web", [{"format": "ids"}])
+
+
+def test_a_choice_of_nothing_is_exported_and_made_again(tmp_path):
+    config = make_case(tmp_path, steps=[{"name": "none", "filter": {"all": "stats.n_words > 1000000"}}])
+    tamis.run(config, "small")
+    (folder,) = tamis.export(config, "small", [{"format": "ids"}]).outputs
+    assert pq.read_table(folder / "ids.parquet").num_rows == 0
+    assert tamis.replay(config, folder / "ids.parquet", "web").steps[-1]["kept"] == 0
+
+
+def test_a_replay_on_another_corpus_is_another_choice(tmp_path):
+    config = make_case(tmp_path, corpora={"web": {"files": ["raw/*"]}, "twin": {"files": ["raw/*"]}})
+    tamis.run(config, "small")
+    (folder,) = tamis.export(config, "small", [{"format": "ids"}]).outputs
+    for corpus in ("web", "twin"):
+        run = tamis.replay(config, folder / "ids.parquet", corpus)
+        assert tamis.sql(run.lake, "select distinct corpus from selections where run = $1", [run.id]).fetchall() == [
+            (corpus,)
+        ]
+
+
+def test_a_flows_name_is_no_part_of_a_runs_id(tmp_path):
+    config = make_case(tmp_path, steps=TWINS)
+    suffix = tamis.run(config, "small").id[-2:]
+    flows = {"small": {"corpus": "web", "steps": TWINS}, f"x{suffix}"[1:] if suffix.isalpha() else "e5": {
+        "corpus": "web", "steps": TWINS}}  # fmt: skip
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"flows": flows}))
+    other = next(name for name in flows if name != "small")
+    with pytest.raises(ConfigError, match="no finished run"):
+        tamis.export(config, other, [{"format": "ids"}])
+
+
+def test_shards_are_no_larger_than_asked(tmp_path):
+    config = make_case(tmp_path, n=600, steps=TWINS)
+    tamis.run(config, "small")
+    done = tamis.export(config, "small", [{"format": "parquet", "shard_bytes": 3_000}])
+    (manifest,) = done.record.outputs
+    assert len(manifest["files"]) > 5 and max(f["bytes"] for f in manifest["files"]) <= 3_000
+
+
+def test_an_interrupted_copy_is_gone_on_with(tmp_path):
+    """What a killed process left in the folder is its own: the same command finishes it."""
+    config = make_case(tmp_path, steps=TWINS)
+    tamis.run(config, "small")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-00000.parquet").write_bytes(b"half")
+    (out / f"{HOST}~999999999~abc~card.md").write_bytes(b"")
+    done = tamis.export(config, "small", [{"format": "parquet"}], folder=out)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == {
+        p.name: p.read_bytes() for p in done.outputs[0].iterdir()
+    }
+    before = (out / "part-00000.parquet").stat()
+    tamis.export(config, "small", [{"format": "parquet"}], folder=out)
+    assert (out / "part-00000.parquet").stat().st_mtime_ns == before.st_mtime_ns

@@ -45,3 +45,14 @@ def test_datatrove_reads_them(outputs, form):
     reader = readers.ParquetReader if form == "parquet" else readers.JsonlReader
     read = reader(str(folders[form]), glob_pattern="part-*")
     assert sorted((d.id, d.text) for d in read.run()) == expected
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("form", FORMS)
+def test_datasets_loads_the_folder(outputs, form, tmp_path):
+    """A page in it says which of its files are documents: the manifest and the Croissant file are JSON too."""
+    import datasets
+
+    folders, expected = outputs
+    found = datasets.load_dataset(str(folders[form]), split="train", cache_dir=str(tmp_path))
+    assert sorted((r["id"], r["text"]) for r in found) == expected

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tamis
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_flow import make_case, stages, write_jsonl
@@ -398,6 +399,27 @@ def test_what_cannot_be_right_is_refused_before_any_work(tmp_path, change, messa
     with pytest.raises(ConfigError, match=message):
         tamis.mix(config, "m")
     assert not (tmp_path / "lake" / "runs").exists()
+
+
+def test_a_part_whose_documents_have_no_tokens_is_said(tmp_path):
+    blank = [{"id": f"b{i}", "text": "   "} for i in range(5)]
+    write_jsonl(tmp_path / "blank" / "a.jsonl", blank)
+    config = three_corpora(tmp_path, {"budget": {"tokens": 100}, "parts": [{"corpus": "alpha"}, {"corpus": "blank"}]})
+    given = yaml.safe_load(config.read_text())
+    given["corpora"]["blank"] = {"files": ["blank/*"]}
+    given["mixtures"]["m"]["parts"] = [{"corpus": "alpha", "weight": 1}, {"corpus": "blank", "weight": 1}]
+    config.write_text(yaml.safe_dump(given))
+    run = tamis.mix(config, "m")
+    assert run.exit_code == 3 and any("part blank: 0 of 50 tokens" in warning for warning in run.record.warnings)
+
+
+def test_losses_of_a_model_that_a_flow_trains_are_no_order(tmp_path):
+    models = {"prior": {"size": "tiny", "budget": {"tokens": 1000}}}
+    features = {"stats": {"use": "text_stats"}, "lm": {"use": "losses", "model": "prior"}}
+    mixture = {"budget": {"tokens": 100}, "order": {"by": "lm.loss"}}
+    config = three_corpora(tmp_path, mixture, models=models, features=features)
+    with pytest.raises(ConfigError, match="losses of the model 'prior'"):
+        tamis.mix(config, "m")
 
 
 def test_an_unknown_mixture_has_a_nearest_name(tmp_path):

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,10 @@ def test_ranges_of_a_sample_have_the_same_weight():
     assert held.min() > 0.9 * weight.sum() / 10 and held.max() < 1.1 * weight.sum() / 10
 
 
+def lengths(table):
+    return pc.binary_length(table.column("text")).to_numpy().astype(np.int64)
+
+
 @given(
     sizes=st.lists(st.integers(0, 9), max_size=40),
     cuts=st.lists(st.integers(0, 40), max_size=5),
@@ -70,8 +75,8 @@ def test_even_tables_do_not_see_where_tables_end(sizes, cuts, most):
     whole = pa.table({"text": pa.array(["x" * n for n in sizes], pa.large_string())})
     edges = sorted({0, len(sizes), *(min(cut, len(sizes)) for cut in cuts)})
     pieces = [whole.slice(a, b - a) for a, b in pairwise(edges)]
-    found = [table.column(0).to_pylist() for table in evenly(pieces, "text", most)]
-    assert found == [table.column(0).to_pylist() for table in evenly([whole], "text", most)]
+    found = [table.column(0).to_pylist() for table in evenly(pieces, lengths, most)]
+    assert found == [table.column(0).to_pylist() for table in evenly([whole], lengths, most)]
     assert [text for part in found for text in part] == whole.column(0).to_pylist()
     assert all(sum(map(len, part)) <= most or len([t for t in part if t]) == 1 for part in found)
     assert all(part for part in found)

@@ -75,6 +75,17 @@ def test_a_second_run_writes_nothing_and_another_tokenizer_all(tmp_path):
     assert tamis.run(config, "small").outputs != first.outputs
 
 
+@pytest.mark.parametrize("end", [65, "e", "<stop>"])
+def test_an_end_that_texts_can_spell_is_refused(tmp_path, end):
+    config = token_case(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken("<stop>", special=False)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    outputs = json.dumps([{"format": "tokens", "tokenizer": "tokenizer.json", "end": end}])
+    with pytest.raises(ConfigError, match="which a text can spell"):
+        tamis.run(config, "small", overrides=[f"flows.small.outputs={outputs}"])
+
+
 def test_no_text_can_spell_the_end_token(tmp_path):
     config = token_case(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))

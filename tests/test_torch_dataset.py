@@ -118,6 +118,18 @@ def test_ranks_may_be_made_equally_long(folder):
     assert sum(len(reader(folder, rank=r, world=7)) for r in range(7)) == reader(folder).n_samples
 
 
+@pytest.mark.parametrize("world", [3, 5])
+def test_ranks_are_equally_long_after_a_resume_too(folder, world):
+    """Four ranks saw some; what is left is divided by the ranks that there are now."""
+    ranks = [reader(folder, rank=r, world=world, last="even") for r in range(world)]
+    for dataset in ranks:
+        dataset.load_state_dict({"epoch": 0, "samples_seen": 44})
+    found = [[tuple(s["input_ids"].tolist()) for s in dataset] for dataset in ranks]
+    assert len({len(samples) for samples in found}) == 1
+    left = whole(folder)[44:]
+    assert Counter(s for samples in found for s in samples) == Counter(left[: len(left) - len(left) % world])
+
+
 def test_rounds_may_have_documents_of_their_own(folder):
     n = len(reader(folder).tokens.lengths)
     dataset = reader(folder, documents=lambda epoch: np.arange(epoch, n, 3), last="pad")
