@@ -205,12 +205,13 @@ def test_shards_are_no_larger_than_asked(tmp_path):
 
 
 def test_an_interrupted_copy_is_gone_on_with(tmp_path):
-    """What a killed process left in the folder is its own: the same command finishes it."""
+    """What a killed process left in the folder is whole, and its own: the same command finishes it."""
     config = make_case(tmp_path, steps=TWINS)
     tamis.run(config, "small")
     out = tmp_path / "out"
     out.mkdir()
-    (out / "part-00000.parquet").write_bytes(b"half")
+    (written,) = tamis.export(config, "small", [{"format": "parquet"}]).outputs
+    shutil.copy(written / "part-00000.parquet", out)
     (out / f"{HOST}~999999999~abc~card.md").write_bytes(b"")
     done = tamis.export(config, "small", [{"format": "parquet"}], folder=out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == {
@@ -219,3 +220,15 @@ def test_an_interrupted_copy_is_gone_on_with(tmp_path):
     before = (out / "part-00000.parquet").stat()
     tamis.export(config, "small", [{"format": "parquet"}], folder=out)
     assert (out / "part-00000.parquet").stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("name", ["README.md", "part-00000.parquet", "part-00001.parquet"])
+def test_files_of_others_are_not_written_over(tmp_path, name):
+    """Also where they have names that a mixture's files have."""
+    config = make_case(tmp_path, steps=TWINS)
+    tamis.run(config, "small")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        tamis.export(config, "small", [{"format": "parquet"}], folder=tmp_path / "mine")
+    assert [(p.name, p.read_bytes()) for p in (tmp_path / "mine").iterdir()] == [(name, b"mine")]
