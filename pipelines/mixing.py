@@ -20,13 +20,13 @@ from ..storage.snapshots import Snapshot, load_snapshot
 from ..storage.survivors import Survivors
 from .aux_models import model_of
 from .config import MixtureEntry, TrainStep
-from .drawing import draw
 from .flow_checks import check_flow, check_outputs, known
 from .flows import finished_run
 from .forms import form_of
 from .ingesting import ingest
 from .loading import Loaded
 from .measuring import measure, tokens_column
+from .mixture_draw import draw
 from .mixture_entries import PartEntry
 from .mixture_order import SCORE, Ordered, order_expression
 from .mixture_parts import MixturePart, Pool, make_part

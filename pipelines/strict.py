@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..storage.id_list import NAME
+from ..storage.lake import NAME
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import InputError
+from .lake import NAME
 
 ID_LIST = pa.schema(
     [
@@ -23,8 +24,6 @@ ID_LIST = pa.schema(
     ]
 )
 _RECIPE = b"tamis.recipe"
-NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
-"""What entries of the configuration may be called."""
 
 
 def with_recipe(recipe: dict[str, Any]) -> pa.Schema:

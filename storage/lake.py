@@ -19,6 +19,8 @@ from .errors import LakeError
 from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table
 
 FORMAT = 1
+NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+"""What entries of the configuration may be called: names become folders."""
 CLUSTER_TABLES = "v1"
 """Raised when the tables or maps of clusters change: they are made again, and the catalogue looks at the new ones."""
 
