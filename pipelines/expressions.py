@@ -7,7 +7,7 @@ it may call nothing but pure functions of one document (`pure_sql`).
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import duckdb
@@ -64,6 +64,8 @@ class Expression:
     text: str
     columns: tuple[tuple[str | None, str], ...]
     """(alias of a feature, or None for a document column; name of the column)"""
+    is_number: bool = False
+    """Whether it gives a number."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -77,12 +79,15 @@ class Expression:
 
 
 def compile_expression(
-    place: str, name: str, text: str, features: Mapping[str, pa.Schema], kind: Literal["BOOLEAN", "DOUBLE"]
+    place: str, name: str, text: str, features: Mapping[str, pa.Schema], kind: Literal["BOOLEAN", "DOUBLE"] | None
 ) -> Expression:
-    """Check an expression that gives truth or a number; `features` are schemas by alias. Raises ConfigError."""
+    """Check an expression that gives truth or a number (None: anything); `features` are schemas by alias.
+
+    Raises ConfigError.
+    """
     compiled = _parse(place, name, text, features)
-    _bind(compiled, features, kind)
-    return compiled
+    found = _bind(compiled, features, kind)
+    return replace(compiled, is_number=_is_number(found))
 
 
 def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema]) -> Expression:
@@ -201,8 +206,11 @@ def _kind(node: Any, features: Mapping[str, pa.Schema]) -> str | None:
     return "double" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
 
 
-def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> None:
-    """Check the syntax tree of what DuckDB will run, then let DuckDB run it on a document that has nothing."""
+def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str | None) -> str:
+    """Check the syntax tree of what DuckDB will run, then let DuckDB run it on a document that has nothing.
+
+    Return DuckDB's name of what it gives.
+    """
     kinds = {
         f"{alias}.{name}" if alias else name: (features[alias] if alias else DOCUMENT).field(name).type
         for alias, name in rule.columns
@@ -213,14 +221,30 @@ def _bind(rule: Expression, features: Mapping[str, pa.Schema], wanted: str) -> N
             check_pure(rule.place, rule.text, rule.sql, connection, list(kinds))
             connection.register("batch", _for_duckdb(nothing))
             found = connection.sql(f"select ({rule.sql}) as ok from batch")
-            kind = found.types[0]
+            kind = str(found.types[0])
             found.fetchall()
     except duckdb.Error as error:
         raise ConfigError(f"{rule.place}: {rule.text!r}: {first_line(error)}") from None
-    if wanted == "BOOLEAN" and str(kind) != "BOOLEAN":
+    if wanted == "BOOLEAN" and kind != "BOOLEAN":
         raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected true or false")
-    if wanted == "DOUBLE" and str(kind).partition("(")[0] not in _NUMBERS:
+    if wanted == "DOUBLE" and not _is_number(kind):
         raise ConfigError(f"{rule.place}: {rule.text!r} gives {kind}, expected a number")
+    return kind
+
+
+def _is_number(kind: str) -> bool:
+    return kind.partition("(")[0] in _NUMBERS
+
+
+def values(expression: Expression, batch: pa.RecordBatch, connection: Any) -> pa.Array:
+    """Return the value of an expression for each document of a batch, numbers as float64 and all else as text."""
+    register(connection, batch, [expression])
+    kind = "double" if expression.is_number else "varchar"
+    try:
+        found = connection.sql(f"select ({expression.sql})::{kind} as found from batch order by row").to_arrow_table()
+    except duckdb.Error as error:
+        raise ConfigError(f"{expression.place} failed on a document: {first_line(error)}") from None
+    return found.column("found").combine_chunks()
 
 
 def numbers(expressions: Sequence[Expression], batch: pa.RecordBatch, connection: Any) -> dict[str, pa.Array]:

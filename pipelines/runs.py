@@ -120,6 +120,20 @@ class RunLog:
         self._lake.publish_json(self._lake.run(self.record.run) / "run.json", value)
 
 
+class Unrecorded(RunLog):
+    """The log of a command that only looks: it leaves nothing in the lake."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.record = RunRecord(new_run_id(), "", "", started=_now())
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Do nothing."""
+
+    def publish(self) -> None:
+        """Do nothing."""
+
+
 def new_run_id() -> str:
     """Return an id that sorts by time."""
     return (

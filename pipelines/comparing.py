@@ -1,0 +1,140 @@
+"""Compare choices: what they share, what they consist of, how near to the targets and how varied they are.
+
+The result is one JSON value; `comparison_table` and `comparison_page` show it. Nothing is selected or scored again: one
+pass over the deciding steps' tables, one over the texts of the documents in question (or, of a large corpus, of a keyed
+part of its row groups), and vectors where they are in the lake. All but `overlap` "whole" and `composition` is of
+equally many tokens of every choice.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..storage.lake import Lake
+from ..storage.survivors import Survivors
+from .comparison_composition import Compositions
+from .comparison_documents import Choices, ChoicesBuilder, Documents, shard_views
+from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
+from .comparison_scores import Scores, ScoreSample
+from .engine import Threads
+from .loading import Loaded
+from .plugins import make_feature, make_tokens
+from .progress import Reporter
+from .runs import Unrecorded
+from .work import Work
+
+
+def compare(
+    lake: Lake | Path | str, names: Sequence[str], *, by: Sequence[str] = (), vectors: str | None = None,
+    config: Loaded | None = None, samples: int = 6, workers: int | None = None, reporter: Reporter | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare what runs chose; each name is a flow, whose newest finished run is meant, or a run's id.
+
+    `by` are expressions as in filter rules, by whose values the choices are broken down beside source and length.
+    `vectors` is the alias of a feature of vectors, which are computed for the compared documents where they are
+    missing; without it those are taken that are there. `samples` documents are shown that only one choice has. Raises
+    ConfigError where a name is no finished run, or the runs are not of one corpus.
+    """
+    found = lake if isinstance(lake, Lake) else Lake.open(lake)
+    runs = compared_runs(found, names, config)
+    work = _work(runs, workers, reporter)
+    builder, sample = ChoicesBuilder(runs), ScoreSample([r.name for r in runs.runs], runs.snapshot.counts["documents"])
+    tokens = 0
+    for view in shard_views(runs):
+        builder.see(view)
+        sample.see(view)
+        tokens += int(view.n_tokens.sum())
+    choices, scores = builder.choices(), sample.found()
+    compositions = Compositions(work, Survivors.of(runs.snapshot), _with_draw(choices), by)
+    for view in shard_views(runs):
+        compositions.see(view)
+    return {
+        "tamis": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "lake": str(found.root),
+        "corpus": _corpus(runs, tokens),
+        "equal_tokens": choices.tokens,
+        "random": RANDOM,
+        "choices": [_choice(run, runs, choices, scores) for run in runs.runs],
+        "overlap": overlaps(choices.equal),
+        "overlap_whole": overlaps(choices.whole),
+        "correlations": scores.correlations(),
+        "compositions": compositions.rows(),
+        "scores": [scores.distribution(name) for name in scores.names],
+        "notes": _notes(runs, choices),
+    }
+
+
+def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) -> Work:
+    """Return what measures features, with the features of all runs, the newest one's where names are the same."""
+    last = runs.newest.loaded
+    features = {
+        alias: make_feature(alias, entry, run.loaded.root)
+        for run in (*runs.runs, runs.newest)
+        for alias, entry in run.loaded.config.features.items()
+    }
+    return Work(
+        lake=runs.lake, config=last.config, root=last.root, features=features,
+        tokens=make_tokens(last.config.tokenizer, last.root), engine=Threads.default(workers), log=Unrecorded(),
+        reporter=reporter or Reporter(quiet=True),
+    )  # fmt: skip
+
+
+def _with_draw(choices: Choices) -> dict[str, Documents]:
+    return {**choices.whole, RANDOM: choices.draws[0]}
+
+
+def _corpus(runs: ComparedRuns, tokens: int) -> dict[str, Any]:
+    snapshot = runs.snapshot
+    return {
+        "name": snapshot.corpus, "snapshot": snapshot.key, "documents": snapshot.counts["documents"], "tokens": tokens,
+        "bytes": sum(shard.n_bytes for shard in snapshot.shards), "tokenizer": runs.newest.record.tokenizer,
+    }  # fmt: skip
+
+
+def _choice(run: ComparedRun, runs: ComparedRuns, choices: Choices, scores: Scores) -> dict[str, Any]:
+    whole, equal, step = choices.whole[run.name], choices.equal[run.name], run.step
+    return {
+        "name": run.name, "run": run.record.run, "flow": run.record.flow, "started": run.record.started,
+        "step": step["name"], "by": run.by, "targets": _targets_of(run), "documents": len(whole),
+        "tokens": whole.tokens, "bytes": step["bytes_kept"], "tokens_a_document": whole.tokens / max(1, len(whole)),
+        "entered": step["entered"], "equal": {"documents": len(equal), "tokens": equal.tokens},
+        "health": step.get("health") or {}, "warnings": run.record.warnings,
+    }  # fmt: skip
+
+
+def _targets_of(run: ComparedRun) -> list[str]:
+    """Return the targets that the deciding step chose by."""
+    flow = run.loaded.config.flows.get(run.record.flow)
+    step = next((s for s in flow.steps if s.name == run.step["name"]), None) if flow else None
+    return list(getattr(step, "target", None) or {})
+
+
+def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
+    """Return how much each pair of sets shares: documents, tokens, and both as shares of their union (Jaccard)."""
+    found = []
+    for a, b in combinations(choices, 2):
+        left, right = choices[a], choices[b]
+        both = np.isin(left.places, right.places, assume_unique=True)
+        documents, tokens = int(both.sum()), int(left.n_tokens[both].sum())
+        found.append({
+            "a": a, "b": b, "documents": documents, "tokens": tokens,
+            "jaccard": documents / max(1, len(left) + len(right) - documents),
+            "jaccard_tokens": tokens / max(1, left.tokens + right.tokens - tokens),
+        })  # fmt: skip
+    return found
+
+
+def _notes(runs: ComparedRuns, choices: Choices) -> list[str]:
+    said = list(runs.notes)
+    if choices.thinned:
+        said.append(
+            f"{', '.join(choices.thinned)}: made in groups or without an order, so it was thinned at random to as many "
+            "tokens as the others"
+        )
+    return said

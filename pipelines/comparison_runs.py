@@ -1,0 +1,117 @@
+"""Which runs are compared, under which names, and over which corpus.
+
+Choices can be compared where they are of one corpus: then a document is a place in it, a shard and a row. Where the
+corpus has grown in between, the newest of their snapshots counts, and what an older choice has of files that are gone
+is left out, and said.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..storage.errors import ConfigError
+from ..storage.lake import Lake
+from ..storage.selections import load_selection
+from ..storage.snapshots import Snapshot, load_snapshot
+from .choices import chosen_by
+from .loading import Loaded, load_config
+from .runs import RunRecord
+
+RANDOM = "by lot"
+"""What the documents drawn at random, with which every choice is compared, are called."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A finished run whose choice is compared."""
+
+    name: str
+    record: RunRecord
+    loaded: Loaded
+    """The configuration that it had."""
+
+    @property
+    def step(self) -> dict[str, Any]:
+        """What the record says of the step that decided."""
+        return self.record.steps[-1]
+
+    @property
+    def selection(self) -> str:
+        """Key of what it chose."""
+        return str(self.step["selection"])
+
+    @property
+    def by(self) -> str:
+        """The selector, or the kind of the step."""
+        return str(self.step.get("selector") or self.step["kind"])
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """Runs over one corpus."""
+
+    lake: Lake
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def newest(self) -> ComparedRun:
+        """The last of them that was begun: the snapshot and the tokenizer of the comparison are its."""
+        return max(self.runs, key=lambda run: run.record.run)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The corpus."""
+        return load_snapshot(self.lake, self.newest.record.corpus, self.newest.record.snapshot)
+
+    @cached_property
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Manifest of each choice, by name."""
+        return {run.name: load_selection(self.lake, run.selection) or {} for run in self.runs}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader has to know before the numbers."""
+        found, last = [], self.newest.record
+        for run in self.runs:
+            if run.record.snapshot != last.snapshot:
+                found.append(f"{run.name} was made from an older state of {last.corpus} than {self.newest.name}")
+            if run.record.tokens_key != last.tokens_key:
+                found.append(
+                    f"{run.name} counted tokens with {run.record.tokenizer!r}; here all are counted with "
+                    f"{last.tokenizer!r}"
+                )
+        return found
+
+
+def compared_runs(lake: Lake, names: Sequence[str], root: Loaded | None = None) -> ComparedRuns:
+    """Find runs: each name is a flow, whose newest finished run is meant, or the beginning or end of a run's id.
+
+    `root` is the configuration that relative paths in the runs' own ones are below. Raises ConfigError where a name is
+    no finished run, or the runs are not of one corpus.
+    """
+    if not names:
+        raise ConfigError("nothing to compare: name at least one run or flow; `tamis status` lists them")
+    records = list({(found := chosen_by(lake, name).run).run: found for name in names}.values())
+    corpora = sorted({record.corpus for record in records})
+    if len(corpora) > 1:
+        raise ConfigError(f"the runs are over several corpora ({', '.join(corpora)}); compare runs over one")
+    return ComparedRuns(
+        lake,
+        tuple(
+            ComparedRun(name, record, _loaded(lake, record, root))
+            for name, record in zip(_names(records), records, strict=True)
+        ),
+    )
+
+
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """Return the flows, with the end of the run's id where a flow was run several times."""
+    seen = Counter(record.flow for record in records)
+    return [r.flow if seen[r.flow] == 1 else f"{r.flow} {r.run.rpartition('-')[2]}" for r in records]
+
+
+def _loaded(lake: Lake, record: RunRecord, root: Loaded | None) -> Loaded:
+    found = load_config(lake.run(record.run) / "config.yaml")
+    return Loaded(found.config, root.root if root else lake.root.parent, found.resolved)
