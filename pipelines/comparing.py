@@ -21,6 +21,9 @@ from .comparison_composition import Compositions
 from .comparison_documents import Choices, ChoicesBuilder, Documents, shard_views
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
 from .comparison_scores import Scores, ScoreSample
+from .comparison_targets import TargetMeasures, shown_first
+from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_texts
+from .comparison_vectors import VectorMeasures, vector_column
 from .engine import Threads
 from .loading import Loaded
 from .plugins import make_feature, make_tokens
@@ -50,6 +53,10 @@ def compare(
         sample.see(view)
         tokens += int(view.n_tokens.sum())
     choices, scores = builder.choices(), sample.found()
+    targets = target_texts(runs)
+    readable_choices, share = readable(runs, choices)
+    groups = Groups.of(readable_choices)
+    measures = _measures(work, runs, groups, targets, vectors)
     compositions = Compositions(work, Survivors.of(runs.snapshot), _with_draw(choices), by)
     for view in shard_views(runs):
         compositions.see(view)
@@ -66,8 +73,23 @@ def compare(
         "correlations": scores.correlations(),
         "compositions": compositions.rows(),
         "scores": [scores.distribution(name) for name in scores.names],
+        "measures": measures,
+        "samples": [],
+        "proxy": None,
+        "how": [],
         "notes": _notes(runs, choices),
     }
+
+
+def _measures(
+    work: Work, runs: ComparedRuns, groups: Groups, targets: Sequence[TargetTexts], vectors: str | None
+) -> list[dict[str, Any]]:
+    near = TargetMeasures(groups, targets)
+    read_texts(work, runs.snapshot.shards, groups, near.counters())
+    rows = [*near.rows()]
+    if column := vector_column(work, vectors, groups, runs.snapshot):
+        rows += VectorMeasures(work, column, groups, runs.snapshot).rows(targets)
+    return shown_first(rows)
 
 
 def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) -> Work:

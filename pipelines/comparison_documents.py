@@ -23,6 +23,8 @@ from .plugins import make_tokens
 DRAWS = 3
 """Of random documents: their mean is shown, with their range."""
 SKIPPED_AT_MOST = 32
+CORPUS_SAMPLED = 100_000
+"""Documents of the corpus that stand for it: as many as DSIR's authors take."""
 MARGIN, AT_LEAST = 1.2, 2_000
 """So much more than is needed is drawn at first, and so many documents at least."""
 
@@ -169,6 +171,8 @@ class Choices:
     """That those of `equal` and `draws` have, to within a document."""
     thinned: tuple[str, ...]
     """Choices without one order, which were thinned at random."""
+    corpus: Documents
+    """A random sample of the whole corpus."""
     open_to_all: int
     """Documents that the draws are of."""
 
@@ -185,6 +189,8 @@ class ChoicesBuilder:
         documents = min((run.step["entered"] for run in runs.runs), default=0)
         self._share = max(MARGIN * wanted / max(1, entered), AT_LEAST / max(1, documents))
         self._drawn: list[list[Documents]] = [[] for _ in range(DRAWS)]
+        self._corpus: list[Documents] = []
+        self._share_of_corpus = CORPUS_SAMPLED / max(1, runs.snapshot.counts["documents"])
         self._open = 0
 
     def see(self, view: ShardView) -> None:
@@ -193,6 +199,8 @@ class ChoicesBuilder:
             kept = decided.kept & view.live
             self._kept[name].append(view.documents(kept))
             self._ranks[name].append(decided.rank[kept])
+        sampled = uniform(view.doc_key, stream_key(0, "compare", "corpus")) < self._share_of_corpus
+        self._corpus.append(view.documents(view.live & sampled))
         there = view.open_to_all
         self._open += int(there.sum())
         for number, drawn in enumerate(self._drawn):
@@ -215,7 +223,7 @@ class ChoicesBuilder:
                 thinned.append(name)
         drawn = (joined(parts) for parts in self._drawn)
         draws = tuple(d.within(tokens, uniform(d.doc_key, _draw_key(i))) for i, d in enumerate(drawn))
-        return Choices(whole, equal, draws, tokens, tuple(thinned), self._open)
+        return Choices(whole, equal, draws, tokens, tuple(thinned), joined(self._corpus), self._open)
 
 
 def restricted(choices: Choices, inside: Mapping[int, npt.NDArray[np.bool_]]) -> Choices:
@@ -234,6 +242,7 @@ def restricted(choices: Choices, inside: Mapping[int, npt.NDArray[np.bool_]]) ->
     tokens = min((d.tokens for d in (*equal.values(), *draws)), default=0)
     return replace(
         choices,
+        corpus=cut(choices.corpus),
         equal={name: documents.thinned(tokens, "part") for name, documents in equal.items()},
         draws=tuple(documents.thinned(tokens, "part") for documents in draws),
         tokens=tokens,
