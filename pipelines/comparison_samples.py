@@ -62,11 +62,10 @@ def _shown(runs: ComparedRuns, only: _Only, scores: Scores) -> list[dict[str, An
 
 
 def _one(
-    document: Mapping[str, Any], reason: Reason | None, run: ComparedRun, verdicts: Mapping[str, Mapping[str, Any] | None],
-    scores: Scores,
+    document: Mapping[str, Any], reason: Reason | None, run: ComparedRun,
+    verdicts: Mapping[str, Mapping[str, Any] | None], scores: Scores,
 ) -> dict[str, Any]:  # fmt: skip
-    mine = verdicts[run.name] or {}
-    score = mine.get("score")
+    score = (verdicts[run.name] or {}).get("score")
     start, end = window(document["text"], reason.marks if reason else ())
     marks = [(max(a, start) - start, min(b, end) - start, w) for a, b, w in reason.marks] if reason else []
     return {
@@ -79,7 +78,7 @@ def _one(
         "percentile": None if score is None else scores.percentile(run.name, score),
         "about": reason.about if reason else "",
         "parts": [{"text": part["text"], "weight": part["weight"]} for part in reason.parts][:PARTS] if reason else [],
-        "others": [{"name": name, "said": _said(name, found, scores)} for name, found in verdicts.items() if name != run.name],
+        "others": [{"name": n, "said": _said(n, found, scores)} for n, found in verdicts.items() if n != run.name],
     }
 
 

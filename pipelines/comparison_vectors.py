@@ -36,26 +36,31 @@ DOCUMENTS_A_CLUSTER = 50
 Float32s = npt.NDArray[np.float32]
 
 _MAUVE = Kind(
-    "mauve", "MAUVE", "how near the choice's vectors are to the target's as a distribution, from 0 to 1",
+    "mauve", "MAUVE",
+    "how near the choice's vectors are to the target's as a distribution, from 0 to 1",
     "Pillutla et al. 2021: the area under the curve of divergences between the two sets of vectors, quantised by k-means "
     "into a tenth as many clusters as there are documents in the smaller set. The value depends on the vectors and on how "
     "many there are: compare it within one table only.", "higher", glance=True,
 )  # fmt: skip
 _REACH = Kind(
-    "target_reach", "nearest to the target", "mean over the target's documents of the cosine to the nearest document of "
-    "the choice", "Facility location: high where the choice has something like each of the target's documents.", "higher",
+    "target_reach", "nearest to the target",
+    "mean over the target's documents of the cosine to the nearest document of the choice",
+    "Facility location: high where the choice has something like each of the target's documents.", "higher",
 )  # fmt: skip
 _SPREAD = Kind(
-    "nearest_distance", "distance to the nearest", "mean over the choice's documents of the cosine distance to the "
-    "nearest other one", "Low where a choice repeats itself; between choices of equally many documents.",
+    "nearest_distance", "distance to the nearest",
+    "mean over the choice's documents of the cosine distance to the nearest other one",
+    "Low where a choice repeats itself; between choices of equally many documents.",
 )  # fmt: skip
 _CLUSTERS = Kind(
-    "clusters_hit", "clusters hit", "share of the corpus's clusters that the choice has documents of",
+    "clusters_hit", "clusters hit",
+    "share of the corpus's clusters that the choice has documents of",
     f"k-means over up to {OF_CORPUS:,} documents of the corpus, one cluster for {DOCUMENTS_A_CLUSTER} of them.",
     form="percent", glance=True,
 )  # fmt: skip
 _EFFECTIVE = Kind(
-    "effective_clusters", "effective clusters", "exp of the entropy of the choice's documents over the corpus's clusters",
+    "effective_clusters", "effective clusters",
+    "exp of the entropy of the choice's documents over the corpus's clusters",
     "As many clusters of equal share would be as varied.",
 )  # fmt: skip
 

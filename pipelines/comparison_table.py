@@ -1,0 +1,63 @@
+"""A comparison on the terminal: what each choice is worth, and what they share."""
+
+from typing import Any
+
+from .printing import print_line, print_table
+
+_SHOWN_NOTES = 8
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """Print the tables of a comparison."""
+    corpus, lot = found["corpus"], found["random"]
+    names = [choice["name"] for choice in found["choices"]]
+    print_line(f"corpus    {corpus['name']}: {corpus['documents']:,} documents, {corpus['tokens']:,} tokens "
+               f"({corpus['tokenizer']})")  # fmt: skip
+    print_line(f"compared  {found['equal_tokens']:,} tokens of each choice, and of documents {lot}\n")
+    lengths = {scores["name"]: scores["spearman_length"] for scores in found["scores"]}
+    print_table(
+        ["choice", "by", "documents", "tokens", "tokens a document", "score and length", "run"],
+        [
+            [c["name"], _by(c), c["documents"], c["tokens"], c["tokens_a_document"], lengths.get(c["name"]), c["run"]]
+            for c in found["choices"]
+        ],
+    )
+    for group in dict.fromkeys(measure["target"] for measure in found["measures"]):
+        mine = [m for m in found["measures"] if m["target"] == group]
+        print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
+        rows = [[m["title"], *(_shown(m["values"][name], m) for name in names), _lot(m)] for m in mine]
+        print_table(["", *names, f"{lot} (lowest to highest)"], rows)
+    if len(names) > 1:
+        print_line("\nin common (share of both documents; rank correlation of the scores)")
+        print_table(["", *names], [[a, *(_common(found, a, b) for b in names)] for a in names])
+    for note in found["notes"]:
+        print_line(f"note      {note}")
+    for choice in found["choices"]:
+        said = [alarm["message"] for alarm in choice["alarms"]] + list(choice["warnings"])
+        for line in list(dict.fromkeys(said))[:_SHOWN_NOTES]:
+            print_line(f"look at   {choice['name']}: {line}")
+
+
+def _by(choice: dict[str, Any]) -> str:
+    return f"{choice['by']} ({', '.join(choice['targets'])})" if choice["targets"] else str(choice["by"])
+
+
+def _shown(value: float | None, measure: dict[str, Any]) -> str:
+    if value is None:
+        return ""
+    return {"percent": f"{value:.1%}", "count": f"{value:,.0f}"}.get(measure["form"], f"{value:.4g}")
+
+
+def _lot(measure: dict[str, Any]) -> str:
+    lot = measure["by_lot"]
+    if lot is None:
+        return ""
+    return f"{_shown(lot['mean'], measure)} ({_shown(lot['low'], measure)} to {_shown(lot['high'], measure)})"
+
+
+def _common(found: dict[str, Any], a: str, b: str) -> str:
+    if a == b:
+        return "·"
+    shared = next(o for o in found["overlap"] if {o["a"], o["b"]} == {a, b})
+    rho = next((o["spearman"] for o in found["correlations"] if {o["a"], o["b"]} == {a, b}), None)
+    return f"{shared['jaccard']:.1%}" + ("" if rho is None else f"; {rho:.2f}")
