@@ -1,12 +1,15 @@
 """Numbers that say whether a selection followed content or something else."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..selectors.budget import Cut, Parts, group_codes, in_pool
 from ..selectors.keyed import stream_key, uniform
 from .scoring import Scored
 
@@ -52,3 +55,43 @@ def _mean_ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     ends = np.cumsum(counts)
     ranks: npt.NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
     return ranks
+
+
+def effective_size(parts: Parts, cut: Cut, log_weights: bool) -> float | None:
+    """Return (sum w)^2 / sum w^2 (Kish): how many documents the whole weight lies on, 0 where there is none.
+
+    A Gumbel cut draws with the weights w = exp(score / temperature). Of other cuts w = exp(score) where the selector
+    says that its scores are logarithms of weights (`log_weights`), else None. Of a cut per group it is the groups' sum,
+    because each is drawn by itself.
+    """
+    rule = cut.rule
+    if rule.by != "gumbel" and not log_weights:
+        return None
+    temperature = rule.temperature if rule.by == "gumbel" else 1.0
+    codes = {name: code for code, name in enumerate(cut.edges)}
+    top = np.full(len(codes), -math.inf)
+    total, squares = np.zeros(len(codes)), np.zeros(len(codes))
+    for part in parts():
+        code = group_codes(part, rule, codes)
+        there = in_pool(part, rule) & np.isfinite(part.score) & (code >= 0)
+        score, code = part.score[there], code[there]
+        new = top.copy()
+        np.maximum.at(new, code, score)
+        with np.errstate(over="ignore"):  # a difference divided by a tiny temperature: its weight is 0
+            w = np.exp((score - new[code]) / temperature)
+            fall = np.exp(np.subtract(top, new, out=np.zeros_like(top), where=top > -math.inf) / temperature)
+        total = total * fall + np.bincount(code, w, len(codes))
+        squares = squares * fall**2 + np.bincount(code, w * w, len(codes))
+        top = new
+    seen = squares > 0
+    return float((total[seen] ** 2 / squares[seen]).sum())
+
+
+def score_counts(tables: Iterable[pa.Table], column: str) -> dict[str, int]:
+    """Return how many documents have a score, and of how many it is NaN."""
+    documents = nan = 0
+    for table in tables:
+        scores = table.column(column).drop_null()
+        documents += len(scores)
+        nan += pc.sum(pc.is_nan(scores)).as_py() or 0
+    return {"documents": documents, "nan": nan}

@@ -56,6 +56,8 @@ class Selector(ABC):
     groups: ClassVar[bool] = False
     per: ClassVar[str | None] = None
     """The score column by which the budget is divided; None: by what `cut.per` says."""
+    log_weights: ClassVar[bool] = False
+    """Whether a score is the logarithm of the weight that a document should be drawn with, whatever the cut."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Columns of the document shard that the batches carry, beside `row`, `doc_key` and the features of `needs`."""
     summary_type: ClassVar[type[Any] | None] = None

@@ -72,6 +72,7 @@ class Dsir(Selector):
     name = "dsir"
     version = 1
     needs_target = True
+    log_weights = True
     summary_type = BucketCounts
     summary_parameters = ()
     state_type = DsirState
@@ -200,16 +201,12 @@ class Dsir(Selector):
         return cut_by_target(parts, state.names, state.proportions, rule, draw)
 
     def health(self, state: DsirState, scores: Batches, chosen: Batches) -> dict[str, float]:
-        """Return the effective sample size of the weights, and the share of the target's n-grams that was chosen."""
+        """Return the share of the target's n-grams that was chosen."""
         found = np.zeros(self.buckets, dtype=np.int64)
         for batch in chosen():
             count_buckets(_lists(batch)[1], found)
         wanted = state.target_counts.sum(axis=0)
-        sizes = {
-            f"effective_sample{c.removeprefix('score')}_size": _effective_sample_size(scores, c)
-            for c in score_columns(state.names)
-        }
-        return sizes | {"target_ngrams_covered": float(wanted[found > 0].sum() / wanted.sum())}
+        return {"target_ngrams_covered": float(wanted[found > 0].sum() / wanted.sum())}
 
 
 def _lists(batch: pa.RecordBatch) -> tuple[Int64s, Any]:
@@ -218,17 +215,3 @@ def _lists(batch: pa.RecordBatch) -> tuple[Int64s, Any]:
     ends = np.asarray(column.offsets, dtype=np.int64)
     ids = np.asarray(column.flatten())
     return ends - ends[0], ids
-
-
-def _effective_sample_size(scores: Batches, column: str) -> float:
-    """Return (sum w)^2 / sum w^2 of the weights w = exp(score): how many documents the whole weight lies on."""
-    top, total, squares = -math.inf, 0.0, 0.0
-    for table in scores():
-        found = np.asarray(table.column(column).drop_null())
-        found = found[np.isfinite(found)]
-        if found.size:
-            new = max(top, float(found.max()))
-            scale = math.exp(top - new) if top > -math.inf else 0.0
-            w = np.exp(found - new)
-            top, total, squares = new, total * scale + float(w.sum()), squares * scale**2 + float(w @ w)
-    return total**2 / squares if squares else 0.0
