@@ -58,6 +58,19 @@ def parse_size_or_share(value: Any) -> int | float:
     return _percentage(value) if _has_percent(value) else parse_bytes(value)
 
 
+def parse_fraction(value: Any) -> float:
+    """Return a part of a whole as a float in [0, 1], from a number such as 0.95 or text such as "95%".
+
+    Raises ValueError.
+    """
+    if _has_percent(value):
+        return _percentage(value)
+    share = Decimal("nan") if isinstance(value, bool) else _number(str(value).strip())
+    if not (share.is_finite() and 0 <= share <= 1):
+        raise ValueError(f"{value!r} is not a share such as 95% or 0.95")
+    return float(share)
+
+
 def _has_percent(value: Any) -> bool:
     return isinstance(value, str) and value.rstrip().endswith("%")
 

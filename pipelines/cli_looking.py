@@ -63,13 +63,16 @@ def sql_command(
     query: Annotated[str, typer.Argument(help="A query over the catalogue; it can only read.")],
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="table | csv | json")] = "table",
+    form: Annotated[
+        str | None, typer.Option("--format", "-f", help="table | csv | json | parquet; default: table, or by --output.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file that gets the result.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the catalogue; works while a run is in progress."""
-    from .summaries import print_query
+    from .querying import answer
 
-    print_query(_lake(lake, config), query, "json" if as_json else form)
+    answer(_lake(lake, config), query, "json" if as_json else form, output)
 
 
 def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from ..selectors.cut_rule import CutRule
 from ..storage.errors import ConfigError
+from .alarm_limits import AlarmLimits, Alarms
 from .amounts import CountOrShare, Size, SizeOrShare
 from .mixture_entries import Mixture
 from .model_entries import ModelEntry
@@ -142,6 +143,7 @@ class FilterStep(Strict):
 
     name: Name
     filter: dict[Name, str] = Field(min_length=1, description="name of the rule: SQL expression")
+    alarms: Alarms = AlarmLimits()
 
 
 class DedupStep(Strict):
@@ -150,6 +152,7 @@ class DedupStep(Strict):
     name: Name
     dedup: str
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
+    alarms: Alarms = AlarmLimits()
 
 
 class SelectStep(Strict):
@@ -163,6 +166,7 @@ class SelectStep(Strict):
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
     cut: CutEntry
     refine: Refine | None = Field(None, description="spend the budget in rounds; for selectors that go by clusters")
+    alarms: Alarms = AlarmLimits()
 
     @field_validator("target", mode="before", json_schema_input_type=str | list[str] | dict[str, float | None])
     @classmethod
@@ -191,6 +195,7 @@ class DecontaminateStep(Strict):
     name: Name
     decontaminate: list[str] = Field(min_length=1, description="names of `targets`")
     parameters: SharedWords = Field(SharedWords(), alias="with")
+    alarms: Alarms = AlarmLimits()
 
     @field_validator("decontaminate", mode="before", json_schema_input_type=str | list[str])
     @classmethod
@@ -253,6 +258,7 @@ class FlowEntry(Strict):
     steps: list[Step] = Field(min_length=1)
     outputs: list[Output] = Field(default_factory=list)
     engine: Engine = Engine()
+    alarms: Alarms = AlarmLimits()
 
     @model_validator(mode="after")
     def _unique_names(self) -> "FlowEntry":
@@ -279,6 +285,7 @@ class Config(Strict):
     tokenizer: str = Field(
         "words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget"
     )
+    alarms: Alarms = AlarmLimits()
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
     targets: dict[Name, TargetSet] = Field(default_factory=dict)
     models: dict[Name, ModelEntry] = Field(default_factory=dict)

@@ -71,7 +71,7 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
     pieces = chain.from_iterable(work.map(f"export {output.format}", counted, list(items), items.__getitem__))
     recipe = {"steps": run.steps, "config": work.config.model_dump(mode="json")}
     manifest, composition = form.publish(folder, pieces, about, recipe)
-    page = selection_card(manifest, run.steps, composition.sources.rows(), composition.licences)
+    page = selection_card(manifest, run.steps, run.alarms, composition.sources.rows(), composition.licences)
     work.lake.publish_bytes(folder / "card.md", page.encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
     return manifest

@@ -15,6 +15,8 @@ from ..storage.inputs import list_inputs
 from ..storage.lake import read_json
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors, selected
+from .alarm_limits import limits_of
+from .alarms import alarms, unmet
 from .aux_models import model_of, planned, with_models
 from .aux_training import train_model
 from .config import Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, TrainStep
@@ -28,8 +30,8 @@ from .measuring import feature_key, measure, tokens_column
 from .selecting import run_select
 from .work import Trained, Work
 
-MET_FROM = 0.95
-"""A budget counts as met from this share on: the first document that does not fit ends a cut."""
+NOT_COMPUTED_WITH: dict[str, Any] = {"engine": True, "alarms": True, "steps": {"__all__": {"alarms"}}}
+"""What a flow says and no artefact depends on."""
 
 
 class TargetParts(NamedTuple):
@@ -66,7 +68,7 @@ def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str
     """Name what a flow computes over these snapshots."""
     return fingerprint(
         {
-            "flow": flow.model_dump(exclude={"engine"}),
+            "flow": flow.model_dump(exclude=NOT_COMPUTED_WITH),
             "targets": {n: work.config.targets[n].holdout for n in target_names(work.config, flow)},
             "features": _features_used(work, flow),
             "tokens": tokens_column(work).key,
@@ -116,7 +118,7 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
             continue
         manifest = _run_step(with_folders, step, survivors, corpus, targets)
         record.steps.append(_summary(step, manifest))
-        _note_shortfall(work, step, manifest)
+        _sound_alarms(work, flow, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
     if flow.outputs:
         record.outputs = export(work, Chosen(name, record, survivors, manifest["selection"]), flow.outputs)
@@ -176,33 +178,10 @@ def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     return {"name": step.name, **{k: manifest[k] for k in kept if k in manifest}}
 
 
-def _note_shortfall(work: Work, step: Any, manifest: dict[str, Any]) -> None:
-    """Warn of every budget, or share of one, that is not met: too few documents, or the next one too large."""
-    for cut in (manifest.get("cuts") or {}).values():
-        for group in [_as_one(cut)] if manifest.get("divided") else cut["groups"]:
-            if why := _why_short(group, manifest["budget"]):
-                whose = f" for {group['name']!r}" if group["name"] != "all" else ""
-                work.log.warn(f"step {step.name}: the budget{whose} is not met, {why}")
-
-
-def _as_one(cut: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the groups that a selector made, often thousands, as one group."""
-    quotas = [group["quota"] or 0 for group in cut["groups"]]
-    return {
-        "name": "all", "quota": sum(quotas), "achieved": cut["weight_kept"], "n_seen": cut["n_seen"],
-        "shortfall": cut["shortfall"],
-    }  # fmt: skip
-
-
-def _why_short(group: dict[str, Any], budget: dict[str, Any] | None) -> str | None:
-    """Say why a group has clearly less than its part of the budget, or return None."""
-    if not budget or group["quota"] is None:
-        return None
-    part = f"{group['achieved']:,} of {group['quota']:,} {budget['unit']}"
-    if not group["n_seen"] and group["quota"]:
-        return f"{part}: no document has that value"
-    if group["shortfall"]:
-        return f"{part}: there is no more"
-    if group["achieved"] < MET_FROM * group["quota"]:
-        return f"{part}: the next document in order is larger than what is left, and none is skipped"
-    return None
+def _sound_alarms(work: Work, flow: FlowEntry, step: Any, manifest: dict[str, Any]) -> None:
+    """Warn of what a step was asked for and could not do, and note its alarms; they are told while the run goes on."""
+    for found in unmet(step.name, manifest):
+        work.log.warn(found.text)
+    for alarm in alarms(step.name, manifest, limits_of(work.config.alarms, flow.alarms, step.alarms)):
+        work.log.alarm(alarm)
+        work.reporter.say(f"alarm: {alarm.text} [{alarm.name}]")

@@ -98,6 +98,8 @@ def publish_artifacts(record: RunRecord) -> None:
     create_table_artifact(table=rows, key="tamis-steps", description=f"Steps of run {record.run}")
     notes = "\n".join(f"- {w}" for w in record.warnings) or "- none"
     create_markdown_artifact(markdown=f"Warnings of run {record.run}\n\n{notes}\n", key="tamis-warnings")
+    alarms = "\n".join(f"- {a['name']}: step {a['step']}: {a['message']}" for a in record.alarms) or "- none"
+    create_markdown_artifact(markdown=f"Alarms of run {record.run}\n\n{alarms}\n", key="tamis-alarms")
 
 
 def _message(record: RunRecord) -> str:

@@ -46,17 +46,6 @@ def shown(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text).replace("[", "\\[")
 
 
-def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print CSV with a head; lists and objects are JSON."""
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        [json.dumps(v, default=str) if isinstance(v, (list, dict)) else json_ready(v) for v in r] for r in rows
-    )
-
-
 def command_name() -> str:
     """Return what calls tamis here: its name where the shell finds it, else the path that was called."""
     return (

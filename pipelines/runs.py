@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ..storage.errors import LakeError
 from ..storage.lake import Lake, process_alive, read_json
 from ..storage.publish import HOST
+from .alarms import Alarm
 
 Status = Literal["running", "done", "failed", "interrupted"]
 
@@ -63,6 +64,7 @@ class RunRecord:
     mixture: dict[str, Any] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    alarms: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
 
     @property
@@ -99,6 +101,11 @@ class RunLog:
         if message not in self.record.warnings:
             self.record.warnings.append(message)
             self.event("warning", message=message)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Note what a person should look at; it does not change how the run ends."""
+        self.record.alarms.append(asdict(alarm))
+        self.event("alarm", **asdict(alarm))
 
     def event(self, kind: str, **details: Any) -> None:
         """Append a line to the run's log."""

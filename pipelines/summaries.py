@@ -1,29 +1,23 @@
 """What the commands print: tables for people, JSON for programs, always on stdout."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from ..features.registry import REGISTRY as FEATURES
 from ..selectors.registry import REGISTRY as SELECTORS
-from ..storage.catalog import connect, reads_only
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from ..storage.plugins import nearest
 from ..storage.verify import Damage
 from .api import Run
 from .describing import describe
 from .loading import load_config
-from .printing import command_name, print_csv, print_json, print_line, print_table, short_path, shown
+from .printing import command_name, print_json, print_line, print_table, short_path, shown
 from .runs import RunRecord, load_runs
 
 ROWS_SHOWN = 1_000
-QUERY_FORMATS = ("table", "csv", "json")
 
 
 def print_run(run: Run, as_json: bool) -> None:
@@ -69,8 +63,17 @@ def _print_record(record: RunRecord) -> None:
         print_table(["model", "parameters", "tokens", "held out before", "after", "loss", "seconds", "tokens/s"], rows)
     if record.mixture:
         _print_shares(record.mixture)
+    _print_concerns(record)
+
+
+def _print_concerns(record: RunRecord) -> None:
+    """Print alarms and warnings; what is both is said once."""
+    texts = {f"step {alarm['step']}: {alarm['message']}": alarm["name"] for alarm in record.alarms}
+    for text, name in texts.items():
+        print_line(f"alarm     {text} [{name}]")
     for warning in record.warnings:
-        print_line(f"warning   {warning}")
+        if warning not in texts:
+            print_line(f"warning   {warning}")
 
 
 def _print_shares(mixture: dict[str, Any]) -> None:
@@ -106,8 +109,10 @@ def print_status(lake: Lake, wanted: str | None, as_json: bool) -> None:
         print_json([asdict(r) for r in runs])
     else:
         rows = [[r.run, r.flow, r.status, r.exit_code, r.computed, sum(s.reused for s in r.stages),
-                 round(sum(s.seconds for s in r.stages), 1), len(r.warnings)] for r in runs[-20:]]  # fmt: skip
-        print_table(["run", "flow", "status", "exit", "computed", "reused", "seconds", "warnings"], rows)
+                 round(sum(s.seconds for s in r.stages), 1), len(r.warnings), len(r.alarms)]
+                for r in runs[-20:]]  # fmt: skip
+        head = ["run", "flow", "status", "exit", "computed", "reused", "seconds", "warnings", "alarms"]
+        print_table(head, rows)
 
 
 def _print_one(record: RunRecord, as_json: bool) -> None:
@@ -188,29 +193,6 @@ def _first_sentence(plugin: Any) -> str:
 
 def _parameters(plugin: Any) -> dict[str, Any]:
     return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields(plugin)}
-
-
-def print_query(lake: Lake, query: str, form: str) -> None:
-    """Print the result of a query. Raises ConfigError for a query that DuckDB refuses."""
-    if form not in QUERY_FORMATS:
-        raise ConfigError(f"--format {form!r}{nearest(form, QUERY_FORMATS)}")
-    connection = connect(lake)
-    try:
-        if not reads_only(connection, query):
-            raise ConfigError("the query is not one statement that reads; use select, from, describe or explain")
-        found = connection.execute(query)
-        columns, rows = [d[0] for d in found.description or []], found.fetchall()
-    except duckdb.Error as error:
-        raise ConfigError(f"the query failed: {error}") from None
-    if form == "json":
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif form == "csv":
-        print_csv(columns, rows)
-    else:
-        print_table(columns, rows[:ROWS_SHOWN])
-        if len(rows) > ROWS_SHOWN:
-            left = f"and {len(rows) - ROWS_SHOWN:,} rows more: --format csv or json prints all"
-            print(left, file=sys.stderr)  # noqa: T201
 
 
 def print_damage(damage: Iterable[Damage], as_json: bool) -> int:

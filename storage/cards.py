@@ -22,8 +22,10 @@ def hub_readme(pattern: str) -> bytes:
     return f"{head}\nWhat this is, and how it was made: card.md. SHA-256 of every file: manifest.json.\n".encode()
 
 
-def selection_card(manifest: dict[str, Any], steps: list[dict[str, Any]], sources: Rows, licences: Rows) -> str:
-    """Return the card of one written form of what a flow chose."""
+def selection_card(
+    manifest: dict[str, Any], steps: list[dict[str, Any]], alarms: list[dict[str, Any]], sources: Rows, licences: Rows
+) -> str:
+    """Return the card of one written form of what a flow chose; `alarms` are those of the run."""
     m = manifest
     origin = f"Made by tamis {m['tamis']} in run `{m['run']}` from the corpus `{m['corpus']}`"
     origin += f" (snapshot `{m['snapshot'][:12]}`), seed {m['seed']}, tokens counted by `{m['tokenizer']}`."
@@ -37,9 +39,15 @@ def selection_card(manifest: dict[str, Any], steps: list[dict[str, Any]], source
         _counted("source", sources),
         _written(m),
         markdown_table(["step", "health", "value"], health) if health else "",
+        _alarms(alarms),
         _licences(licences),
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def _alarms(alarms: list[dict[str, Any]]) -> str:
+    rows = [[a["step"], a["name"].replace("_", " "), a["message"]] for a in alarms]
+    return markdown_table(["step", "alarm", "what it means"], rows) if rows else ""
 
 
 def _counted(name: str, rows: Rows) -> str:

@@ -36,6 +36,7 @@ _TABLES = {
     "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, "
     "kept BIGINT, tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, "
     "health VARCHAR, deciding BOOLEAN",
+    "alarms": "run VARCHAR, step VARCHAR, name VARCHAR, value DOUBLE, threshold DOUBLE, message VARCHAR",
     "models": MODELS,
     "mixtures": MIXTURES,
     "mixture_parts": PARTS,
@@ -46,6 +47,7 @@ BUILDS_AT_MOST = 5
 _RUN_COLUMNS = (
     "run", "flow", "status", "exit_code", "started", "finished", "corpus", "snapshot", "tokenizer", "warnings",
 )  # fmt: skip
+_ALARM_COLUMNS = ("step", "name", "value", "threshold", "message")
 
 
 def build_catalog(lake: Lake) -> None:
@@ -113,6 +115,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
     for r in runs:
         rows["runs"].append(tuple(r[column] for column in _RUN_COLUMNS))
         rows["steps"] += _step_rows(r)
+        rows["alarms"] += [(r["run"], *(a[c] for c in _ALARM_COLUMNS)) for a in r.get("alarms", ())]
         rows["models"] += model_rows(lake, r)
     return rows | {"mixtures": mixture_rows(lake), "mixture_parts": part_rows(lake)}
 
