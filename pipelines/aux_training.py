@@ -6,7 +6,6 @@ weights, bit for bit.
 
 import math
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,22 +20,20 @@ from ..features.causal_saving import copy_tokenizer, save_causal_model, save_tok
 from ..features.causal_tokens import begin_tokens, read_tokenizer
 from ..features.decoder import build, n_parameters
 from ..features.packing import Packing, Position
-from ..features.training import Progress, train
 from ..features.training_settings import Settings
-from ..features.training_state import History, State
+from ..features.training_state import History
 from ..selectors.keyed import stream_key
-from ..storage.checkpoints import newest_checkpoint, publish_checkpoint
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
 from ..storage.survivors import Survivors
 from ..storage.trained_models import model_path, publish_model, training_record
 from .aux_models import TOKENIZER_BYTES, Plan
 from .loss_curve import curve_table, draw_curve
+from .resuming import Resuming
 from .runs import Stage
 from .token_samples import TokenSample, read_tokens, sampled_texts
 from .work import Trained, Work
 
-SECONDS_BETWEEN_CHECKPOINTS = 50.0
 UPDATES, TOKENS_OF_UPDATE = 5_000, 131_072
 """Batches are accumulated, unless told otherwise, as long as this many updates are left, up to this many tokens in one:
 the size of CoLoR-Filter's (256 sequences of 512), which a small budget would be over after too few of."""
@@ -127,7 +124,8 @@ class _Job:
         wanted = budget + held_out if budget and entry.target is None else None
         path = self.work.lake.training(self.key) / "tokens.arrow"
         name = f"tokens {self.plan.name}"
-        file = read_tokens(self.work, name, self.documents, tokenizer, key, wanted, path)
+        read = partial(read_tokens, self.work, self.documents, tokenizer, key, wanted, path)
+        file = self.work.stage(name, read)
         return TokenSample(file, key, partial(self._key, f"order of {purpose}"), begin, wanted, held_out)
 
     def _train(self, tokenizer: Tokenizer, sample: TokenSample, stage: Stage) -> dict[str, Any]:
@@ -141,19 +139,26 @@ class _Job:
         held_out = [ids for ids, _ in Packing(sample.held_out, context, None, ())(Position())]
         if not held_out:
             settings = replace(settings, patience=None)
-        run = _Run(self, settings, planned, context)
-        begun = time.monotonic()
-        history = run.train(model, Packing(sample.pieces, context, planned, ()), held_out)
-        curve = curve_table(history, run.tokens_a_step, planned)
+        update = context * settings.batch * settings.accumulation
+        run = Resuming(lake.training(self.key) / "checkpoints", lake.scratch)
+        before = min(planned, run.step * update)
+        with self.work.reporter.meter(planned, f"train {self.plan.name}", "tokens", before) as advance:
+
+            def after(history: History) -> None:
+                now = min(planned, history.step * update)
+                advance(now - min(planned, (history.step - 1) * update), _note(history))
+
+            history = run.train(model, Packing(sample.pieces, context, planned, ()), settings, held_out, after)
+        curve = curve_table(history, update, planned)
         record = {
             "model": self.plan.name, "parameters": n_parameters(model), "documents": sample.n_documents,
             "documents_held_out": sample.n_held_out,
-            "tokens": run.tokens_after(history.step), "tokens_planned": planned, "budget": entry.tokens,
+            "tokens": min(planned, history.step * update), "tokens_planned": planned, "budget": entry.tokens,
             "tokens_a_pass": sample.n_tokens, "context": context,
-            "tokens_a_step": run.tokens_a_step, "steps": history.step, "skipped": history.n_skipped,
+            "tokens_a_step": update, "steps": history.step, "skipped": history.n_skipped,
             "loss": next((x for x in reversed(history.losses) if x is not None), None),
             "held_out": [history.held_out[0][1], history.held_out[history.best][1]] if held_out else None,
-            "seconds": round(run.seconds_before + time.monotonic() - begun, 1), "recipe": self.plan.recipe(),
+            "seconds": round(run.seconds, 1), "recipe": self.plan.recipe(),
         }  # fmt: skip
         title = f"{self.plan.name}: {n_parameters(model) / 1e6:.3g}M parameters, {record['tokens']:,} tokens"
         picture = draw_curve(curve, title, None if settings.patience is None else history.held_out[history.best])
@@ -175,42 +180,6 @@ class _Job:
         decoder = self.plan.decoder
         assert decoder is not None  # an entry has either a size or a base
         return build(decoder, self.plan.entry.vocabulary, self._key("weights") >> 1)
-
-
-class _Run:
-    """A training that goes on from its newest checkpoint, shows how far it is, and makes checkpoints."""
-
-    def __init__(self, job: _Job, settings: Settings, planned: int, context: int) -> None:
-        self._job, self._settings, self._planned = job, settings, planned
-        self.tokens_a_step = context * settings.batch * settings.accumulation
-        self._folder = job.work.lake.training(job.key) / "checkpoints"
-        found = newest_checkpoint(self._folder)
-        self._state = None if found is None else State.of(found.tensors, found.rest)
-        self.seconds_before: float = 0.0 if found is None else found.rest["seconds"]
-
-    def tokens_after(self, step: int) -> int:
-        """Return how many tokens were trained on after so many steps."""
-        return min(self._planned, step * self.tokens_a_step)
-
-    def train(self, model: Any, packing: Packing, held_out: list[Any]) -> History:
-        """Train to the end."""
-        begun = last = time.monotonic()
-        done = 0 if self._state is None else self._state.history.step
-
-        def on_progress(progress: Progress) -> None:
-            nonlocal last, done
-            history, before = progress.history, self.tokens_after(done)
-            done = history.step
-            advance(self.tokens_after(done) - before, _note(history))
-            if time.monotonic() - last >= SECONDS_BETWEEN_CHECKPOINTS:
-                tensors, rest = progress.state().parts()
-                rest["seconds"] = self.seconds_before + time.monotonic() - begun
-                publish_checkpoint(self._folder, self._job.work.lake.scratch, done, tensors, rest)
-                last = time.monotonic()
-
-        name = f"train {self._job.plan.name}"
-        with self._job.work.reporter.meter(self._planned, name, "tokens", self.tokens_after(done)) as advance:
-            return train(model, packing, self._settings, held_out, self._state, on_progress)
 
 
 def _with_steps(plan: Plan, tokens: int, context: int) -> Settings:

@@ -22,7 +22,7 @@ from ..storage.survivors import Survivors
 from ..storage.token_files import TOKENS, TokenFile, publish_tokens
 from .measuring import documents_in
 from .runs import Stage
-from .work import Work
+from .work import Maps
 
 BYTES_A_TOKEN = 5
 """What a sample is first taken to need; it is made again, twice as large, where that was too few."""
@@ -125,35 +125,31 @@ class TokenSample:
 
 
 def read_tokens(
-    work: Work, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, wanted: int | None, path: Path
+    maps: Maps, survivors: Survivors, tokenizer: Tokenizer, key: int, wanted: int | None, path: Path, stage: Stage
 ) -> TokenFile:
     """Return a file of documents with the smallest keyed numbers that have at least `wanted` tokens; None: of all.
 
     It has fewer where there are no more documents.
     """
-
-    def tokenised(stage: Stage) -> TokenFile:
-        if path.exists() and _is_enough(found := TokenFile(path), wanted, survivors):
-            stage.reused = 1
+    if path.exists() and _is_enough(found := TokenFile(path), wanted, survivors):
+        stage.reused = 1
+        return found
+    n_bytes = None if wanted is None else BYTES_A_TOKEN * wanted
+    while True:
+        limit = ALL if n_bytes is None else _limit(survivors, key, n_bytes)
+        publish_tokens(path, _batches(maps, stage.name, survivors, tokenizer, key, limit), maps.lake.scratch)
+        stage.computed += 1
+        if _is_enough(found := TokenFile(path), wanted, survivors):
             return found
-        n_bytes = None if wanted is None else BYTES_A_TOKEN * wanted
-        while True:
-            limit = ALL if n_bytes is None else _limit(survivors, key, n_bytes)
-            publish_tokens(path, _batches(work, name, survivors, tokenizer, key, limit), work.lake.scratch)
-            stage.computed += 1
-            if _is_enough(found := TokenFile(path), wanted, survivors):
-                return found
-            assert n_bytes is not None  # all documents are enough
-            n_bytes *= 2
-
-    return work.stage(name, tokenised)
+        assert n_bytes is not None  # all documents are enough
+        n_bytes *= 2
 
 
-def sampled_texts(work: Work, name: str, survivors: Survivors, key: int, n_bytes: int) -> Iterator[str]:
+def sampled_texts(maps: Maps, name: str, survivors: Survivors, key: int, n_bytes: int) -> Iterator[str]:
     """Yield the texts with the smallest keyed numbers, of so many bytes together, shard after shard."""
     limit = _limit(survivors, key, n_bytes)
     read = partial(_read, survivors, key, limit)
-    for batch in work.map(name, read, _items(survivors, key, limit), documents_in):
+    for batch in maps.map(name, read, _items(survivors, key, limit), documents_in):
         yield from (text or "" for text in batch.column("text").to_pylist())
 
 
@@ -199,7 +195,7 @@ def _read(survivors: Survivors, key: int, limit: float, item: tuple[Shard, int])
 
 
 def _batches(
-    work: Work, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, limit: float
+    maps: Maps, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, limit: float
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of the sample as token ids."""
 
@@ -212,4 +208,4 @@ def _batches(
         lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.uint32()))
         return pa.record_batch([batch.column("doc_key"), lists], schema=TOKENS)
 
-    return work.map(name, tokenised, _items(survivors, key, limit), documents_in)
+    return maps.map(name, tokenised, _items(survivors, key, limit), documents_in)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ..features.base import Feature
+from ..features.stopping import stop_if_asked
 from ..features.tokens import Tokens
 from ..selectors.keyed import stream_key
 from ..storage.lake import Lake
@@ -33,6 +34,38 @@ class Execute(Protocol):
     def __call__(self, name: str, function: Callable[[], Result]) -> Result:
         """Return what the stage returns."""
         ...
+
+
+class Maps(Protocol):
+    """A lake, and what maps functions over pieces of it."""
+
+    @property
+    def lake(self) -> Lake:
+        """Where the pieces lie."""
+        ...
+
+    def map(
+        self, name: str, function: Callable[[Item], Result], items: list[Item],
+        documents: Callable[[Item], int] | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Map in the order of the items."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What maps in the thread that asks, which may be one of many."""
+
+    lake: Lake
+
+    def map(
+        self, name: str, function: Callable[[Item], Result], items: list[Item],
+        documents: Callable[[Item], int] | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Map in the order of the items, until the run ends."""
+        for item in items:
+            stop_if_asked()
+            yield function(item)
 
 
 def directly(name: str, function: Callable[[], Result]) -> Result:

@@ -13,7 +13,7 @@ import torch
 import yaml
 from small_flow import chosen, documents, make_case, stages, write_jsonl
 from tamis.features.losses import Losses
-from tamis.pipelines import aux_training
+from tamis.pipelines import resuming
 from tamis.pipelines.token_samples import PIECE, TokenSample
 from tamis.selectors.keyed import stream_key, uniform
 from tamis.storage.errors import ConfigError
@@ -115,7 +115,7 @@ def test_a_changed_pool_is_another_model(tmp_path, whole):
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, whole, monkeypatch):
     path, kept = case(tmp_path), []
-    publish = aux_training.publish_checkpoint
+    publish = resuming.publish_checkpoint
 
     def interrupted(*arguments):
         publish(*arguments)
@@ -123,8 +123,8 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, whole, mon
         if len(kept) in (7, 30):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(aux_training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(aux_training, "publish_checkpoint", interrupted)
+    monkeypatch.setattr(resuming, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(resuming, "publish_checkpoint", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             tamis.run(path, "small")
@@ -137,7 +137,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path, whole, mon
 def test_killed_while_training_the_same_command_gives_the_same_model(tmp_path, whole):
     path = case(tmp_path)
     program = (
-        "import os, sys, tamis, torch; from tamis.pipelines import aux_training as t; torch.set_num_threads(1)\n"
+        "import os, sys, tamis, torch; from tamis.pipelines import resuming as t; torch.set_num_threads(1)\n"
         "t.SECONDS_BETWEEN_CHECKPOINTS = 0.0; publish = t.publish_checkpoint\n"
         "def killed(*a):\n    publish(*a); a[2] == 5 and os.kill(os.getpid(), 9)\n"
         "t.publish_checkpoint = killed; tamis.run(sys.argv[1], 'small')"
