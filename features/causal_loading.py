@@ -20,7 +20,7 @@ from .transformers_loading import reading
 MOST_CONTEXT = 2048
 _CHUNK_CPU = 128
 _CHUNK_GPU = 1024
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
 
 def load_causal_model(
@@ -69,7 +69,7 @@ def read_causal_model(folder: Path, precision: str) -> Any:
 
 
 def _context(config: Any, context: int | None) -> int:
-    most = next((int(n) for name in _LENGTHS if (n := getattr(config, name, None))), None)
+    most = next((int(n) for name in LENGTHS if (n := getattr(config, name, None))), None)
     if context is not None and most is not None and context > most:
         raise ConfigError(f"losses: context is {context}, but the model reads at most {most}; lower it")
     return context or min(most or MOST_CONTEXT, MOST_CONTEXT)

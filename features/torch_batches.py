@@ -8,6 +8,7 @@ one thread, which is also its lock, with batches of 8,192 tokens.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 from typing import TypeVar
 
@@ -70,21 +71,36 @@ def run_in_parts(
     return [one for part in halves for one in run_in_parts(forward, part, half, device, feature, lower)]
 
 
-def batch_threads(device: str) -> ThreadPoolExecutor:
-    """Return a pool whose threads compute alone; other threads of the process find torch as it was."""
+@contextmanager
+def threads_alone() -> Iterator[Callable[[], None]]:
+    """Yield what makes torch compute with one thread in the thread that calls it; afterwards torch is as it was.
+
+    With it results do not follow the number of threads, and as many jobs as there are processors share them better than
+    one after the other with all threads.
+    """
     import torch
 
     before = torch.get_num_threads()
-    n = before if device == "cpu" else 1
-    started = Barrier(n + 1)
 
     def alone() -> None:
         torch.get_num_threads()  # a thread's first look takes the process's number, and must come first
         torch.set_num_threads(1)
 
-    pool = ThreadPoolExecutor(n, thread_name_prefix="tamis-torch", initializer=alone)
-    for _ in range(n):
-        pool.submit(started.wait)  # makes every thread begin now
-    started.wait()
-    torch.set_num_threads(before)  # the number is also what threads begin with that come later
+    try:
+        yield alone
+    finally:
+        torch.set_num_threads(before)  # the number is also what threads begin with that come later
+
+
+def batch_threads(device: str) -> ThreadPoolExecutor:
+    """Return a pool whose threads compute alone; other threads of the process find torch as it was."""
+    import torch
+
+    n = torch.get_num_threads() if device == "cpu" else 1
+    started = Barrier(n + 1)
+    with threads_alone() as alone:
+        pool = ThreadPoolExecutor(n, thread_name_prefix="tamis-torch", initializer=alone)
+        for _ in range(n):
+            pool.submit(started.wait)  # makes every thread begin now
+        started.wait()
     return pool

@@ -110,6 +110,10 @@ class Lake:
         """Folder of what a training needs while it goes on: its tokens and its checkpoints."""
         return self.root / "training" / key
 
+    def proxy(self, key: str) -> Path:
+        """Record of what was measured with one small model for a comparison."""
+        return self.root / "proxies" / f"{key}.json"
+
     def rounds(self, selection: str) -> Path:
         """Folder of what each round of a selection did with each cluster, and of the rounds of its documents."""
         return self.root / "rounds" / selection

@@ -17,6 +17,7 @@ from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
 from .model_files import model_digest
+from .proxies import REPAIR, read_proxy
 from .publish import DIGEST_FIELD
 from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
@@ -109,6 +110,11 @@ def _state(path: Path) -> Iterator[Damage]:
     yield from ()
 
 
+def _proxy(path: Path) -> Iterator[Damage]:
+    read_proxy(path)
+    yield from ()
+
+
 def _table(path: Path, repair: str) -> Iterator[Damage]:
     table = pq.read_table(path)
     digest = TableDigest(table.schema)
@@ -146,6 +152,7 @@ _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("runs/*/run.json", "remove its folder; the results of the run stay", _json),
     ("clusters/*/*/clusters.json", AGAIN, _json),
     ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
+    ("proxies/*.json", REPAIR, _proxy),
     ("selections/*/manifest.json", AGAIN, _selection),
     ("draws/*/manifest.json", DRAWN, _selection),
     ("mixtures/*/*/manifest.json", AGAIN, _mixture),
