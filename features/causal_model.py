@@ -57,6 +57,10 @@ class CausalModel:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int64) for one in encodings]
 
+    def places(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return where each token of `tokens` stands in its text: first character, and the one after the last."""
+        return [one.offsets for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
     def losses(self, documents: Sequence[Ids]) -> tuple[Losses, Ids]:
         """Return the nats of every predicted token, document after document, and how many each document has."""
         begin = np.array(self.prefix, np.int64)

@@ -42,13 +42,24 @@ class SelectorInputs:
 
     def fit_recipe(self) -> dict[str, Any]:
         """Return what its state is made by: other parameters may share it."""
-        names = self.selector.fit_parameters
-        return self.recipe() if names is None else _narrowed(selector_recipe(self.selector), names)
+        return fit_recipe(self.selector, self.recipe())
 
     def score_recipe(self) -> dict[str, Any]:
         """Return what its scores are made by."""
-        names = self.selector.score_parameters
-        return self.recipe() if names is None else _narrowed(self.recipe(), names)
+        return score_recipe(self.selector, self.recipe())
+
+
+def fit_recipe(selector: Selector, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of `SelectorInputs.recipe` that makes the state."""
+    if selector.fit_parameters is None:
+        return recipe
+    without = {name: value for name, value in recipe.items() if name not in ("expressions", "expression_features")}
+    return _narrowed(without, selector.fit_parameters)
+
+
+def score_recipe(selector: Selector, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of `SelectorInputs.recipe` that makes the scores."""
+    return recipe if selector.score_parameters is None else _narrowed(recipe, selector.score_parameters)
 
 
 def _narrowed(recipe: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

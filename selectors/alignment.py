@@ -84,8 +84,17 @@ class Sample:
 
     def add(self, units: Units, which: Int64s, texts: Int64s, totals: Float64s) -> None:
         """Add the alignments of some units with some texts to their totals, units x (target, pool)."""
+        self._add(units, which, texts, (np.arange(len(self.texts)) >= self.n).astype(np.int64), totals)
+
+    def pairs(self, units: Units) -> Float64s:
+        """Return the alignment of every unit with every text, units x texts."""
+        every, found = np.arange(len(self.texts)), np.zeros((len(units.starts), len(self.texts)))
+        self._add(units, np.arange(len(units.starts)), every, every, found)
+        return found
+
+    def _add(self, units: Units, which: Int64s, texts: Int64s, sides: Int64s, totals: Float64s) -> None:
+        """Add alignments to the totals of units, each text's to the column that `sides` gives it."""
         starts, ends = units.starts[which], units.ends[which]
-        sides = (np.arange(len(self.texts)) >= self.n).astype(np.int64)
         if self._effort is None:
             size = sizer(self.compressor, self.level)
             for unit, start, end in zip(which.tolist(), starts.tolist(), ends.tolist(), strict=True):

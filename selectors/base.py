@@ -10,6 +10,7 @@ thousand, in threads or on a cluster. The driver calls, in this order::
     score(batch, state)         for every row group
     select(parts, state, ...)   once, over the streamed scores; the default is the shared cut
     health(...)                 once, numbers that say whether the selection can be trusted
+    reasons(batch, state, ...)  when asked, later: why single documents have their scores
 
 A selector with `groups = True` decides inside groups of documents instead (deduplication): its `score` gives the column
 `group`, the driver brings the rows of each group together, and `within` says which of them stay, or scores them for a
@@ -26,6 +27,7 @@ import pyarrow as pa
 from ..features.base import Feature
 from .budget import Cut, CutRule, Part, Parts, make_cut
 from .clusters import Clustered
+from .reasons import Around, Reason
 
 Draw = Callable[[str], int]
 """Give the 64-bit key of a stream of random numbers for a purpose of this step; see `keyed`."""
@@ -153,6 +155,16 @@ class Selector(ABC):
         `scores` streams what `score` returned, `chosen` the batches of the chosen documents, as `score` saw them.
         """
         return {}
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: Any, scores: pa.Table, around: Around
+    ) -> Sequence[Reason | None] | None:
+        """Say why each document of a batch has its score; None: there is no more to say than the score.
+
+        `batch` has some documents of any shards: what `score` saw, `shard`, `doc_id` and `text`. `scores` has what
+        `score` returned for them, `kept`, and `judged`: the score that they were cut by, null where they had none.
+        """
+        return None
 
 
 @dataclass(frozen=True)

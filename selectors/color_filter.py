@@ -18,6 +18,8 @@ from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .exact import Nothing
 from .model_losses import check_losses, mean_loss, scored
+from .reasons import Around, Reason
+from .token_reasons import Term, token_reasons
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,13 @@ class ColorFilter(Selector):
         prior, conditional = mean_loss(batch, "prior"), mean_loss(batch, "conditional")
         score = {"difference": prior - conditional, "conditional": -conditional, "prior": -prior}[self.score_by]
         return scored(batch, "prior", score, self.min_tokens)
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: Nothing, scores: pa.Table, around: Around
+    ) -> list[Reason | None] | None:
+        """Say which tokens the difference of the losses comes from."""
+        prior, conditional = Term("prior", self.prior, 1.0), Term("conditional", self.conditional, -1.0)
+        terms = {
+            "difference": [prior, conditional], "conditional": [conditional], "prior": [Term("prior", self.prior, -1.0)],
+        }  # fmt: skip
+        return token_reasons(batch, scores, terms[self.score_by], around.most)

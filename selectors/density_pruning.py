@@ -20,12 +20,14 @@ from ..storage.errors import ConfigError
 from .base import Batches, Choice, Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule, Parts, make_cut
+from .cluster_reasons import cluster_reasons
 from .clustering import SPHERICAL, Clustering, cluster_health, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
 from .exact_sums import ExactSums
 from .keyed import gumbel
 from .nearest import mean_of_nearest
 from .nearest_kernels import squared_lengths
+from .reasons import Around, Reason
 from .vectors import unit_rows
 
 Float64s = npt.NDArray[np.float64]
@@ -111,6 +113,12 @@ class DensityPruning(Selector):
         least = max(1, int(budget / len(weight) * self.least))
         low = np.clip(weight - 1, 0, least)
         return _bounded(p / p.sum() * budget, low, weight, budget)
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: ClusterState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which cluster a document is in, and what is next to it there."""
+        return cluster_reasons(batch, state, scores, around, self.vectors)
 
     def clustering(self, state: ClusterState) -> Clustered:
         """Return the clusters that the budget is divided between."""

@@ -16,6 +16,8 @@ from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .exact import Nothing
 from .model_losses import check_losses, mean_loss, scored
+from .reasons import Around, Reason
+from .token_reasons import Term, token_reasons
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,10 @@ class DifferenceSampling(Selector):
     def score(self, batch: pa.RecordBatch, state: Nothing) -> pa.Table:
         """Return the difference of the losses in nats a token, larger is better."""
         return scored(batch, "small", mean_loss(batch, "small") - mean_loss(batch, "large"), self.min_tokens)
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: Nothing, scores: pa.Table, around: Around
+    ) -> list[Reason | None] | None:
+        """Say which tokens the difference of the losses comes from."""
+        terms = [Term("small", self.small, 1.0), Term("large", self.large, -1.0)]
+        return token_reasons(batch, scores, terms, around.most)

@@ -16,7 +16,7 @@ official numbers. `tests/benchmarks/selector_shares.py` compares them.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ from ..storage.errors import ConfigError, SelectionError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
 from .dsir_kernels import count_buckets, log_ratios, shrunken_means, sum_ratios
+from .ngram_reasons import Sums, ngram_reason
+from .reasons import Around, Reason, judged_by, not_scored
 from .target_shares import cut_by_target, proportions, score_columns
 
 EPSILON = 1e-8
@@ -195,6 +197,37 @@ class Dsir(Selector):
         prior = self.prior_words * self.ngrams
         shrunken_means(ends, ids, ratio, centre, prior, window, self.window_score == "max", out)
         return out * (EXAMPLE_WORDS * self.ngrams)
+
+    def reasons(self, batch: pa.RecordBatch, state: DsirState, scores: pa.Table, around: Around) -> list[Reason | None]:
+        """Say which n-grams a document's log weight comes from; the weights of all of them sum to its score."""
+        columns = score_columns(state.names)
+        (ends, ids), texts = _lists(batch), batch.column("text").to_pylist()
+        found: list[Reason | None] = []
+        for row, column in enumerate(judged_by(scores, columns)):
+            if column is None:
+                found.append(not_scored("ngrams", scores, row))
+                continue
+            target = columns.index(column)
+            mine = ids[ends[row] : ends[row + 1]]
+            reason = ngram_reason(
+                texts[row], mine, state.ratio[target], state.centre[target], self._sums(), around.most
+            )
+            found.append(replace(reason, about=self._about(len(mine), reason.total or 0.0, state.names[target])))
+        return found
+
+    def _sums(self) -> Sums:
+        window = self.window_words * self.ngrams if self.unit == "window" else None
+        mean, prior = self.normalise == "per_token", self.prior_words * self.ngrams
+        return Sums(self.ngrams, mean, prior, window, self.window_score == "max", float(EXAMPLE_WORDS * self.ngrams))
+
+    def _about(self, n_ids: int, total: float, target: str) -> str:
+        if self.normalise == "none":
+            return f"log weight {total:.4g} nats for {target}: the sum of the log ratios of {n_ids:,} n-grams"
+        whose = {"document": "", "window": f", by the {self.window_score} of its windows of {self.window_words} words"}
+        return (
+            f"log weight {total:.4g} nats for {target}, of {EXAMPLE_WORDS} words like these: from the log ratios of "
+            f"{n_ids:,} n-grams less the pool's mean{whose[self.unit]}"
+        )
 
     def select(self, parts: Callable[[str], Parts], state: DsirState, rule: CutRule, draw: Draw) -> Choice:
         """Cut once for each target with its share of the budget; a document goes to the first target that takes it."""

@@ -24,10 +24,12 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError, SelectionError
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
+from .cluster_reasons import cluster_reasons
 from .clustering import EUCLIDEAN, Clustering, cluster_health, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
 from .keyed import gumbel
 from .kmeans_kernels import logarithms
+from .reasons import Around, Reason
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ class KMeans(Selector):
                 "give a larger budget, fewer clusters, or mode: paper"
             )
         return replace(rule, budget=budget, shares={str(c): float(Fraction(1, n)) for c in range(n)})
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: ClusterState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which cluster a document is in, and what is next to it there."""
+        return cluster_reasons(batch, state, scores, around, self.vectors)
 
     def clustering(self, state: ClusterState) -> Clustered:
         """Return the clusters that the budget is divided between."""

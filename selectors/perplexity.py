@@ -19,6 +19,8 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .model_losses import check_losses, mean_loss, scored
+from .reasons import Around, Reason
+from .token_reasons import Term, token_reasons
 
 BUCKETS = ("head", "middle", "tail")
 
@@ -85,6 +87,12 @@ class Perplexity(Selector):
         bucket = np.digitize(percentile, [self.head, self.tail])  # NaN: the last
         names = pa.array(np.array(BUCKETS)[bucket], pa.string(), mask=np.isnan(loss))
         return scored(batch, "losses", score, self.min_tokens).append_column("bucket", names)
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: LossSample, scores: pa.Table, around: Around
+    ) -> list[Reason | None] | None:
+        """Say which tokens the loss comes from, whatever loss is wanted: the score itself may be its percentile's."""
+        return token_reasons(batch, scores, [Term("losses", self.losses, 1.0)], around.most)
 
 
 def _percentiles(loss: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from .base import Draw, Selector, Target
 from .keyed import uniform
+from .reasons import Around, Reason
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,10 @@ class Random(Selector):
         """Return a uniform number in (0, 1) for each document."""
         keys = np.asarray(batch.column("doc_key"))
         return pa.table({"score": uniform(keys, state.key)})
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: RandomState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say that it was chance."""
+        about = "drawn by its key, from 0 to 1: the largest numbers are chosen"
+        return [Reason("chance", about, total=score) for score in scores.column("judged").to_pylist()]

@@ -21,10 +21,12 @@ from ..storage.errors import ConfigError
 from .base import Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule
+from .cluster_reasons import cluster_reasons
 from .clustering import SPHERICAL, Clustering, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
 from .keyed import uniform
 from .nearest import nearest_earlier
+from .reasons import Around, Reason
 from .vectors import unit_rows
 
 Int64s = npt.NDArray[np.int64]
@@ -93,6 +95,12 @@ class SemDeDup(Selector):
                 "distance": found.distances,
             }
         )
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: ClusterState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which cluster a document is in, and what is next to it there."""
+        return cluster_reasons(batch, state, scores, around, self.vectors, "group")
 
     def clustering(self, state: ClusterState) -> Clustered:
         """Return the clusters inside which documents are compared."""

@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from .base import Batches, Draw, Selector, Target
+from .cluster_reasons import cluster_reasons
 from .clustering import SPHERICAL, Clustering, cluster_health, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
+from .reasons import Around, Reason
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class SSLPrototypes(Selector):
         """Return the distance to the nearest centroid, the largest first, and `cluster`."""
         found = place(batch, self.vectors, state)
         return found.table(found.distance)
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: ClusterState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which cluster a document is in, and what is next to it there."""
+        return cluster_reasons(batch, state, scores, around, self.vectors)
 
     def clustering(self, state: ClusterState) -> Clustered:
         """Return the clusters whose centres are left out."""

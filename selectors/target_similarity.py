@@ -24,6 +24,8 @@ from .keyed import uniform
 from .kmeans_fit import fit_clusters
 from .nearest import mean_of_nearest
 from .nearest_kernels import squared_lengths
+from .neighbour_reasons import nearest_of, neighbour_reason
+from .reasons import Around, Reason, judged_by, not_scored
 from .target_shares import cut_by_target, proportions, score_columns
 from .vectors import unit_rows
 
@@ -133,6 +135,25 @@ class TargetSimilarity(Selector):
                 score = score - self._to_the_pool(x, batch.column("doc_key").to_numpy(), state, n)
             columns[name] = pa.array(score, mask=~valid)
         return pa.table({**columns, "reason": pa.array(np.where(valid, "", NO_VECTOR), pa.string(), mask=valid)})
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: TargetVectors, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which documents of the target are nearest."""
+        column, columns = vector_column(self.vectors), score_columns(state.names)
+        x, _ = unit_rows(batch.column(column), state.vectors.shape[1])
+        found: list[Reason | None] = [not_scored("targets", scores, row) for row in range(len(x))]
+        judged = judged_by(scores, columns)
+        for name, own, start, end in zip(state.names, columns, (0, *state.ends[:-1]), state.ends, strict=True):
+            rows = [row for row, other in enumerate(judged) if other == own]
+            n = min(self.neighbours, end - start)
+            near = mean_of_nearest(x[rows], state.vectors[start:end], n).tolist()
+            targets = tuple(t for t in around.targets if len(state.names) == 1 or t.name == name)
+            parts = nearest_of(x[rows], targets, column, around.most)
+            for place, row in enumerate(rows):
+                score = scores.column(own)[row].as_py()
+                found[row] = neighbour_reason(parts[place], score, near[place], n, name, self.centroids, around)
+        return found
 
     def _to_the_pool(self, x: Float32s, keys: npt.NDArray[np.uint64], state: TargetVectors, n: int) -> Float64s:
         """Return the mean cosine to the n nearest of the pool's sample, which for its own documents are others."""

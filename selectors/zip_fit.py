@@ -43,8 +43,10 @@ from .alignment import Int64s, Sample, Scoring, Units, sizes, uses_kernel
 from .base import Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
 from .pilot import Pilot, merged, sample, text_keys
+from .reasons import Around, Reason
 from .target_sample import count_to_hold, matched, pieces, stratified, target_documents
 from .target_shares import cut_by_target, proportions, score_columns
+from .zip_fit_reasons import Aligned
 
 PILOT_TEXTS, PIECE_BYTES = 1_024, 1 << 13
 """How many texts of the pool a target's documents are matched with. In a contrast both are cut to pieces so long."""
@@ -239,9 +241,22 @@ class ZipFit(Selector):
             columns[name.replace("score", "refined", 1)] = pa.array(best)
         return pa.table(columns | {"reason": pa.array(np.where(empty, "no text", ""), mask=~empty)})
 
+    def reasons(
+        self, batch: pa.RecordBatch, state: ZipFitState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say which sampled documents of the target are nearest, and what strings they share."""
+        samples = [self._sampled(state, target) for target in range(len(state.names))]
+        piece_bytes, best = PIECE_BYTES if self.alignment == "contrast" else None, self.window_score == "max"
+        return Aligned(state.names, samples, state.shifts, self._units, best, piece_bytes).reasons(
+            batch, scores, around
+        )
+
     def _scoring(self, units: Units, keys: npt.NDArray[np.uint64], state: ZipFitState, target: int) -> Scoring:
+        return Scoring(self._sampled(state, target), units, keys, self.window_score == "max")
+
+    def _sampled(self, state: ZipFitState, target: int) -> Sample:
         begin, end = ([0, *state.ends])[target], state.ends[target]
-        sample = Sample(
+        return Sample(
             compressor=self.compressor,
             level=self.level,
             shared=self.alignment == "contrast",
@@ -251,7 +266,6 @@ class ZipFit(Selector):
             n=state.n_targets[target],
             n_first=state.n_first[target],
         )
-        return Scoring(sample, units, keys, self.window_score == "max")
 
     def _units(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> Units:
         data = data.view()

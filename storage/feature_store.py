@@ -39,6 +39,16 @@ def missing_rows(lake: Lake, key: str, shard: Shard, wanted: Mask) -> Rows:
     return np.flatnonzero(missing).astype(np.int64)
 
 
+def kept_schema(lake: Lake, key: str) -> pa.Schema | None:
+    """Return the columns that the lake has of a feature, its lists as bytes; None where it has no values."""
+    part = next(lake.feature(key).glob("*/*.parquet"), None)
+    if part is None:
+        return None
+    with whole(part):
+        schema = pq.read_schema(part)
+    return schema.remove(schema.get_field_index("row")).remove_metadata()
+
+
 def publish_part(lake: Lake, key: str, shard: Shard, rows: Rows, values: pa.Table) -> None:
     """Publish the values of these rows (ascending, none of them there yet); lists keep the chunks of `values`."""
     table = pack_lists(values) if has_lists(values.schema) else values.combine_chunks()
