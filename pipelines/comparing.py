@@ -7,6 +7,7 @@ equally many tokens of every choice.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -15,18 +16,20 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..features.base import Feature
+from ..storage.errors import TamisError
 from ..storage.lake import Lake
 from ..storage.survivors import Survivors
 from .comparison_composition import Compositions
-from .comparison_documents import Choices, ChoicesBuilder, Documents, shard_views
+from .comparison_documents import DRAWS, Choices, ChoicesBuilder, Documents, shard_views
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
+from .comparison_samples import only_in
 from .comparison_scores import Scores, ScoreSample
 from .comparison_targets import TargetMeasures, shown_first
 from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_texts
 from .comparison_vectors import VectorMeasures, vector_column
 from .engine import Threads
-from .loading import Loaded
-from .plugins import make_feature, make_tokens
+from .plugins import make_tokens
 from .progress import Reporter
 from .runs import Unrecorded
 from .work import Work
@@ -34,7 +37,7 @@ from .work import Work
 
 def compare(
     lake: Lake | Path | str, names: Sequence[str], *, by: Sequence[str] = (), vectors: str | None = None,
-    config: Loaded | None = None, samples: int = 6, workers: int | None = None, reporter: Reporter | None = None,
+    samples: int = 6, workers: int | None = None, reporter: Reporter | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare what runs chose; each name is a flow, whose newest finished run is meant, or a run's id.
 
@@ -44,7 +47,7 @@ def compare(
     ConfigError where a name is no finished run, or the runs are not of one corpus.
     """
     found = lake if isinstance(lake, Lake) else Lake.open(lake)
-    runs = compared_runs(found, names, config)
+    runs = compared_runs(found, names)
     work = _work(runs, workers, reporter)
     builder, sample = ChoicesBuilder(runs), ScoreSample([r.name for r in runs.runs], runs.snapshot.counts["documents"])
     tokens = 0
@@ -74,9 +77,9 @@ def compare(
         "compositions": compositions.rows(),
         "scores": [scores.distribution(name) for name in scores.names],
         "measures": measures,
-        "samples": [],
+        "samples": only_in(runs, choices, scores, samples) if samples else [],
         "proxy": None,
-        "how": [],
+        "how": _how(runs, readable_choices, share),
         "notes": _notes(runs, choices),
     }
 
@@ -94,12 +97,12 @@ def _measures(
 
 def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) -> Work:
     """Return what measures features, with the features of all runs, the newest one's where names are the same."""
-    last = runs.newest.loaded
-    features = {
-        alias: make_feature(alias, entry, run.loaded.root)
-        for run in (*runs.runs, runs.newest)
-        for alias, entry in run.loaded.config.features.items()
-    }
+    last = runs.newest.opened
+    features: dict[str, Feature] = {}
+    for run in (*runs.runs, runs.newest):
+        for alias in run.opened.features:
+            with suppress(TamisError):  # its package, file or model is not there any more
+                features[alias] = run.opened.features[alias]
     return Work(
         lake=runs.lake, config=last.config, root=last.root, features=features,
         tokens=make_tokens(last.config.tokenizer, last.root), engine=Threads.default(workers), log=Unrecorded(),
@@ -127,14 +130,13 @@ def _choice(run: ComparedRun, runs: ComparedRuns, choices: Choices, scores: Scor
         "tokens": whole.tokens, "bytes": step["bytes_kept"], "tokens_a_document": whole.tokens / max(1, len(whole)),
         "entered": step["entered"], "equal": {"documents": len(equal), "tokens": equal.tokens},
         "health": step.get("health") or {}, "warnings": run.record.warnings,
+        "alarms": run.record.alarms,
     }  # fmt: skip
 
 
 def _targets_of(run: ComparedRun) -> list[str]:
     """Return the targets that the deciding step chose by."""
-    flow = run.loaded.config.flows.get(run.record.flow)
-    step = next((s for s in flow.steps if s.name == run.step["name"]), None) if flow else None
-    return list(getattr(step, "target", None) or {})
+    return list(getattr(run.opened.step(run.step["name"]), "target", None) or {})
 
 
 def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
@@ -160,3 +162,28 @@ def _notes(runs: ComparedRuns, choices: Choices) -> list[str]:
             "tokens as the others"
         )
     return said
+
+
+def _how(runs: ComparedRuns, choices: Choices, share: float) -> list[tuple[str, str]]:
+    """Return what the reader has to know of how the sets were made."""
+    read = (
+        ""
+        if share == 1
+        else (
+            f" Of the corpus {share:.2%} of the bytes were read, a keyed part of its row groups; the texts of all choices are "
+            f"compared within it, {choices.tokens:,} tokens of each."
+        )
+    )
+    return [
+        (
+            "Equal tokens",
+            f"Of each choice its documents in the order of the cut, as far as the smallest choice goes: "
+            f"{choices.tokens:,} tokens to within a document. One that was made in groups, or has no order, is thinned at "
+            f"random.{read}",
+        ),
+        (
+            f"Documents {RANDOM}",
+            f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all "
+            "runs saw: what no method at all would have.",
+        ),
+    ]  # fmt: skip

@@ -21,6 +21,7 @@ function h(tag, attributes, ...children) {
   element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
   return element;
 }
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 const swatch = (name) => h("span", { class: "swatch", style: `background:${colours.get(name)}`, "aria-hidden": "true" });
 const count = new Intl.NumberFormat("en").format;
 const percent = (x) => (x === null ? "–" : `${(100 * x).toFixed(Math.abs(x) < 0.0995 ? 1 : 0)}%`);
@@ -44,7 +45,7 @@ function section(id, title, about, ...children) {
 
 // ---- tables
 
-// columns: {title, about, value(row), form, best: "higher" | "lower" | null, note(row)}; rows have `name`.
+// columns: {title, about, group, value(row), form, best: "higher" | "lower" | null, note(row)}; rows have `name`.
 function table(caption, columns, rows, first = "choice") {
   const body = h("tbody");
   const heads = columns.map((column, i) => {
@@ -72,11 +73,12 @@ function table(caption, columns, rows, first = "choice") {
 
   function fill() {
     body.replaceChildren(...order.map((row) => h("tr", { class: hidden.has(row.name) ? "off" : null, "data-name": row.name },
-      h("th", { scope: "row" }, colours.has(row.name) ? [swatch(row.name), " "] : null, row.name),
+      h("th", { scope: "row" }, colours.has(row.name) ? [swatch(row.name), " "] : null, breakable(row.name)),
       columns.map((column) => {
         const value = column.value(row), note = column.note && column.note(row);
         const best = column.best && value !== null && value === extreme(column);
-        return h("td", { class: best ? "best" : null }, said(value, column.form), note && h("small", {}, note));
+        const kind = [best && "best", typeof value === "string" && "text"].filter(Boolean).join(" ");
+        return h("td", { class: kind || null }, said(value, column.form), note && h("small", {}, note));
       }))));
   }
   function extreme(column) {
@@ -86,7 +88,19 @@ function table(caption, columns, rows, first = "choice") {
   fill();
   plots.push(fill);
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-    h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, all)), body));
+    h("table", {}, h("caption", {}, caption), h("thead", {}, groupsOf(columns), h("tr", {}, all)), body));
+}
+
+// The row above the heads, where columns belong together.
+function groupsOf(columns) {
+  if (!columns.some((column) => column.group)) return null;
+  const runs = [];
+  for (const column of columns) {
+    if (runs.length && runs.at(-1).group === column.group) runs.at(-1).n += 1;
+    else runs.push({ group: column.group, n: 1 });
+  }
+  return h("tr", { class: "groups" }, h("td"), runs.map((run) => run.group
+    ? h("th", { scope: "colgroup", colspan: run.n }, run.group) : h("td", { colspan: run.n })));
 }
 
 // ---- plots
@@ -134,9 +148,9 @@ function choosable(label, options, caption, draw, data) {
 
 function head() {
   const c = found.corpus;
-  document.getElementById("title").textContent = document.title;
+  document.getElementById("title").textContent = `${found.choices.length} choices from ${c.name}, compared`;
   document.getElementById("about").textContent =
-    `Corpus ${c.name}: ${count(c.documents)} documents, ${count(c.tokens)} tokens (${c.tokenizer}). Unless said otherwise all ` +
+    `The corpus has ${count(c.documents)} documents, ${count(c.tokens)} tokens (${c.tokenizer}). Unless said otherwise all ` +
     `numbers are of ${count(found.equal_tokens)} tokens of each choice. Made ${found.made.replace("T", " ").slice(0, 16)} UTC ` +
     `by tamis ${found.tamis}.`;
   const bar = document.getElementById("series");
@@ -158,7 +172,7 @@ function head() {
 
 function warnings() {
   const lines = found.choices.flatMap((c) => [
-    ...(c.alarms || []).map((a) => `${c.name}: ${a.message}`), ...c.warnings.map((w) => `${c.name}: ${w}`)]);
+    ...c.alarms.map((a) => `${c.name}, step ${a.step}: ${a.message}`), ...c.warnings.map((w) => `${c.name}: ${w}`)]);
   if (lines.length) section("alarms", "Look at these first", null, h("ul", {}, [...new Set(lines)].map((l) => h("li", {}, l))))
     .classList.add("warnings");
 }
@@ -168,8 +182,8 @@ const valueOf = (measure, name) => (name === LOT ? byLot(measure) : measure.valu
 const lotRange = (m) => m.by_lot && m.by_lot.low !== m.by_lot.high
   ? `${said(m.by_lot.low, m.form)} to ${said(m.by_lot.high, m.form)}` : null;
 
-function measureColumn(measure) {
-  return { title: measure.title, about: measure.about, form: measure.form, best: measure.better,
+function measureColumn(measure, grouped) {
+  return { title: measure.title, about: measure.about, form: measure.form, best: measure.better, group: grouped ? measure.target : null,
     value: (row) => valueOf(measure, row.name), note: (row) => (row.name === LOT ? lotRange(measure) : null) };
 }
 
@@ -186,7 +200,8 @@ function glance() {
       const scores = found.scores.find((s) => s.name === c.name);
       return scores ? scores.spearman_length : null;
     }),
-    ...found.measures.filter((m) => m.glance).map(measureColumn),
+    ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
+    ...found.measures.filter((m) => m.glance && m.target).map((m) => measureColumn(m, true)),
   ];
   const rows = names.map((name) => ({ name }));
   section("glance", "At a glance", "One row for each choice; a star marks the best of a column. " +
@@ -212,7 +227,7 @@ function measures() {
       stroke: (d) => colours.get(d.name), strokeWidth: 2, strokeOpacity: 0.5 }));
     marks.push(Plot.dot(rows, { x: "value", y: "name", fill: (d) => colours.get(d.name), r: 6, tip: true,
       title: (d) => `${d.name}\n${m.title}: ${said(d.value, m.form)}` }));
-    return Plot.plot({ width, height: 70 + 34 * rows.length, marginLeft: leftMargin(rows.map((d) => d.name), width), marginTop: 30,
+    return Plot.plot({ width, height: 70 + 34 * rows.length, marginLeft: leftMargin(rows.map((d) => d.name), width), marginTop: 30, marginBottom: 42,
       style, x: { label: `${m.title} →`, grid: true, tickFormat: m.form === "percent" ? (x) => percent(x) : undefined, ticks: width < 500 ? 4 : 8 },
       y: { label: null, domain: rows.map((d) => d.name), tickFormat: (n) => short(n, width) }, color: { type: "identity" }, marks });
   }, (i) => table(titles[i], [measureColumn(list[i])], names.map((name) => ({ name })))));
@@ -221,7 +236,7 @@ function measures() {
   document.getElementById("measures").append(h("details", {}, h("summary", {}, "All measures as tables"), groups.map((group) =>
     [h("h3", {}, group ? `Target ${group}` : "Of the choices themselves"),
       table(group ? `Measures against the target ${group}` : "Measures of the choices themselves",
-        list.filter((m) => (m.target || "") === group).map(measureColumn), rows)])));
+        list.filter((m) => (m.target || "") === group).map((m) => measureColumn(m)), rows)])));
 }
 
 const leftMargin = (labels, width) => Math.min(width * 0.36, 16 + 7 * Math.max(4, ...labels.map((l) => String(l).length)));
@@ -250,8 +265,8 @@ function overlap() {
     };
     place.replaceChildren(h("div", { class: "scroll", role: "region", "aria-label": title, tabindex: "0" },
       h("table", { class: "heat" }, h("caption", {}, title),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "choice"), there.map((n) => h("th", { scope: "col" }, n)))),
-        h("tbody", {}, there.map((a) => h("tr", { "data-name": a }, h("th", { scope: "row" }, swatch(a), " ", a), there.map((b) => cell(a, b))))))));
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "choice"), there.map((n) => h("th", { scope: "col" }, breakable(n))))),
+        h("tbody", {}, there.map((a) => h("tr", { "data-name": a }, h("th", { scope: "row" }, swatch(a), " ", breakable(a)), there.map((b) => cell(a, b))))))));
   }
   if (found.choices.length < 2) return;
   show(0);
@@ -266,7 +281,7 @@ function composition() {
     (i) => `Share of the tokens of each choice by ${list[i].title.toLowerCase()}; the bars are the corpus.`, (i, width) => {
       const values = list[i].values, order = values.map((v) => v.value);
       const dots = values.flatMap((v) => shownNames().map((name) => ({ value: v.value, name, ...of(v, name) })));
-      return Plot.plot({ width, height: 60 + 22 * order.length, marginLeft: leftMargin(order, width), style,
+      return Plot.plot({ width, height: 60 + 22 * order.length, marginLeft: leftMargin(order, width), marginBottom: 42, style,
         x: { label: "share of the tokens →", tickFormat: (x) => percent(x), grid: true, ticks: width < 500 ? 4 : 8 },
         y: { label: null, domain: order, tickFormat: (v) => short(v, width) }, color: { type: "identity" }, symbol: { type: "identity" },
         marks: [
@@ -290,7 +305,7 @@ function scores() {
     const cells = s.all.map((n, i) => ({ low: s.edges[i], high: s.edges[i + 1], all: all[i], chosen: chosen[i], n, kept: s.chosen[i] }));
     const label = `${s.name}: distribution of ${count(s.documents)} scores, and of the chosen ones`;
     bars.append(h("div", { "data-name": s.name }, h("h3", {}, swatch(s.name), " ", s.name), figure(null, label, (width) => Plot.plot({
-      width, height: 190, style, marginLeft: 42, x: { label: "score →", ticks: 5 },
+      width, height: 200, style, marginLeft: 42, marginBottom: 42, x: { label: "score →", ticks: 5 },
       y: { label: "↑ share of the documents", tickFormat: (y) => percent(y), ticks: 4 }, color: { type: "identity" },
       marks: [
         Plot.rectY(cells, { x1: "low", x2: "high", y: "all", fill: "currentColor", fillOpacity: 0.18 }),
@@ -302,7 +317,7 @@ function scores() {
     const bins = s.lengths.map((b) => ({ ...b, tokens: Math.max(1, b.tokens) }));
     const rho = `Spearman ${said(s.spearman_length)}`;
     lines.append(h("div", { "data-name": s.name }, h("h3", {}, swatch(s.name), ` ${s.name}: ${rho}`), figure(null,
-      `${s.name}: score by length in tokens, ${rho}`, (width) => Plot.plot({ width, height: 210, style, marginLeft: 46,
+      `${s.name}: score by length in tokens, ${rho}`, (width) => Plot.plot({ width, height: 220, style, marginLeft: 46, marginBottom: 42,
         x: { type: "log", label: "tokens →", ticks: 4, tickFormat: "~s" }, y: { label: "↑ score", ticks: 5, domain: [s.edges[0], s.edges.at(-1)], clamp: true },
         color: { type: "identity" }, marks: [
           Plot.dot(points, { x: "tokens", y: "score", r: 1.8, fill: (d) => (d.kept ? colour : "currentColor"), fillOpacity: (d) => (d.kept ? 0.7 : 0.2) }),
@@ -323,7 +338,7 @@ function proxy() {
   if (!p) return;
   section("proxy", "A small model trained on each", p.about, choosable("Loss on", p.losses.map((l) => l.title), (i) => p.losses[i].about, (i, width) => {
     const rows = p.losses[i].curves.filter((c) => !hidden.has(c.name)).flatMap((c) => c.points.map((d) => ({ ...d, name: c.name })));
-    return Plot.plot({ width, height: 340, style, marginLeft: 46, x: { type: "log", label: "tokens →", tickFormat: "~s", ticks: 5 },
+    return Plot.plot({ width, height: 350, style, marginLeft: 46, marginBottom: 42, x: { type: "log", label: "tokens →", tickFormat: "~s", ticks: 5 },
       y: { label: "↑ loss (nats a token)", grid: true }, color: { type: "identity" }, marks: [
         Plot.areaY(rows, { x: "tokens", y1: "low", y2: "high", z: "name", fill: (d) => colours.get(d.name), fillOpacity: 0.15 }),
         Plot.lineY(rows, { x: "tokens", y: "mean", z: "name", stroke: (d) => colours.get(d.name), strokeWidth: 2,
@@ -359,7 +374,7 @@ function samples() {
           (s.score === null ? "" : ` · score ${said(s.score)}, higher than ${said(s.percentile)}% of the scored`)),
         h("pre", { tabindex: "0" }, s.cut_before ? "… " : "", marked(s), s.cut_after ? " …" : ""),
         s.about && h("div", { class: "where" }, s.about),
-        s.parts.length > 0 && h("ul", {}, s.parts.map((p) => h("li", {}, `${p.text} ${p.weight > 0 ? "+" : ""}${said(p.weight)}`))),
+        s.parts.length > 0 && h("ul", {}, s.parts.map((p) => h("li", {}, p.weight === null ? p.text : `${p.text} ${p.weight > 0 ? "+" : ""}${said(p.weight)}`))),
         h("div", { class: "where" }, s.others.map((o) => `${o.name}: ${o.said}`).join(" · ")))))));
 }
 

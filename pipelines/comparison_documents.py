@@ -135,7 +135,7 @@ class ShardView:
 def shard_views(runs: ComparedRuns) -> Iterator[ShardView]:
     """Go through the corpus."""
     last = runs.newest
-    tokens = make_tokens(last.loaded.config.tokenizer, last.loaded.root)
+    tokens = make_tokens(last.opened.config.tokenizer, last.opened.root)
     for place, shard in enumerate(runs.snapshot.shards):
         live = runs.snapshot.mask(shard)
         n_tokens = np.zeros(shard.rows, np.int64)

@@ -16,7 +16,7 @@ from ..storage.lake import Lake
 from ..storage.selections import load_selection
 from ..storage.snapshots import Snapshot, load_snapshot
 from .choices import chosen_by
-from .loading import Loaded, load_config
+from .opened_runs import OpenedRun
 from .runs import RunRecord
 
 RANDOM = "by lot"
@@ -28,9 +28,12 @@ class ComparedRun:
     """A finished run whose choice is compared."""
 
     name: str
-    record: RunRecord
-    loaded: Loaded
-    """The configuration that it had."""
+    opened: OpenedRun
+
+    @property
+    def record(self) -> RunRecord:
+        """What it did."""
+        return self.opened.record
 
     @property
     def step(self) -> dict[str, Any]:
@@ -85,11 +88,10 @@ class ComparedRuns:
         return found
 
 
-def compared_runs(lake: Lake, names: Sequence[str], root: Loaded | None = None) -> ComparedRuns:
+def compared_runs(lake: Lake, names: Sequence[str]) -> ComparedRuns:
     """Find runs: each name is a flow, whose newest finished run is meant, or the beginning or end of a run's id.
 
-    `root` is the configuration that relative paths in the runs' own ones are below. Raises ConfigError where a name is
-    no finished run, or the runs are not of one corpus.
+    Raises ConfigError where a name is no finished run, or the runs are not of one corpus.
     """
     if not names:
         raise ConfigError("nothing to compare: name at least one run or flow; `tamis status` lists them")
@@ -97,21 +99,11 @@ def compared_runs(lake: Lake, names: Sequence[str], root: Loaded | None = None) 
     corpora = sorted({record.corpus for record in records})
     if len(corpora) > 1:
         raise ConfigError(f"the runs are over several corpora ({', '.join(corpora)}); compare runs over one")
-    return ComparedRuns(
-        lake,
-        tuple(
-            ComparedRun(name, record, _loaded(lake, record, root))
-            for name, record in zip(_names(records), records, strict=True)
-        ),
-    )
+    named = zip(_names(records), records, strict=True)
+    return ComparedRuns(lake, tuple(ComparedRun(name, OpenedRun(lake, record)) for name, record in named))
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
     """Return the flows, with the end of the run's id where a flow was run several times."""
     seen = Counter(record.flow for record in records)
     return [r.flow if seen[r.flow] == 1 else f"{r.flow} {r.run.rpartition('-')[2]}" for r in records]
-
-
-def _loaded(lake: Lake, record: RunRecord, root: Loaded | None) -> Loaded:
-    found = load_config(lake.run(record.run) / "config.yaml")
-    return Loaded(found.config, root.root if root else lake.root.parent, found.resolved)

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from ..selectors.keyed import stream_key, uniform
+from ..selectors.reasons import Reason
 from .comparison_documents import Choices, Documents
 from .comparison_runs import ComparedRun, ComparedRuns
 from .comparison_scores import Scores
-from .reasons import Reason, reasons
+from .reasons import reasons
 
-SHOWN_CHARACTERS, PARTS = 700, 8
+SHOWN_CHARACTERS, PART_CHARACTERS, PARTS = 700, 60, 8
 _BEFORE = 120
 
 
@@ -51,7 +52,9 @@ def only_in(runs: ComparedRuns, choices: Choices, scores: Scores, n: int) -> lis
 
 def _shown(runs: ComparedRuns, only: _Only, scores: Scores) -> list[dict[str, Any]]:
     shards = runs.snapshot.shards
-    places = [(shards[i].digest, row) for i, row in zip(only.shown.shard.tolist(), only.shown.row.tolist(), strict=True)]
+    places = [
+        (shards[i].digest, row) for i, row in zip(only.shown.shard.tolist(), only.shown.row.tolist(), strict=True)
+    ]
     why = reasons(runs.lake, only.run.record, only.run.step["name"], places, most=PARTS)
     documents = _documents(runs, only.shown)
     verdicts = {run.name: _verdicts(runs, run, only.shown) for run in runs.runs}
@@ -77,8 +80,17 @@ def _one(
         "score": score,
         "percentile": None if score is None else scores.percentile(run.name, score),
         "about": reason.about if reason else "",
-        "parts": [{"text": part["text"], "weight": part["weight"]} for part in reason.parts][:PARTS] if reason else [],
+        "parts": [_part(part) for part in reason.parts[:PARTS]] if reason else [],
         "others": [{"name": n, "said": _said(n, found, scores)} for n, found in verdicts.items() if n != run.name],
+    }
+
+
+def _part(part: Mapping[str, Any]) -> dict[str, Any]:
+    text = str(part.get("text") or part.get("doc_id") or "")
+    weight = part.get("weight")
+    return {
+        "text": text if len(text) <= PART_CHARACTERS else f"{text[:PART_CHARACTERS]}…",
+        "weight": None if weight is None else float(f"{weight:.4g}"),
     }
 
 
@@ -108,7 +120,8 @@ def _verdicts(runs: ComparedRuns, run: ComparedRun, documents: Documents) -> lis
     """Return what each step of a run said last of the documents, None where it never saw them."""
     found: list[dict[str, Any] | None] = []
     for place in np.unique(documents.shard).tolist():
-        rows, said = documents.of_shard(place), {}
+        rows = documents.of_shard(place)
+        said: dict[int, dict[str, Any]] = {}
         for step in run.record.steps:
             path = runs.lake.selection(step["selection"]) / f"{runs.snapshot.shards[place].digest}.parquet"
             if path.exists():

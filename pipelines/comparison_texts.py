@@ -122,7 +122,7 @@ def target_texts(runs: ComparedRuns) -> list[TargetTexts]:
 
 
 def _target(name: str, run: ComparedRun, snapshot: Snapshot) -> TargetTexts:
-    visible = visible_target(snapshot, run.loaded.config.targets[name], name)
+    visible = visible_target(snapshot, run.opened.config.targets[name], name)
     hidden = Survivors.of(snapshot).narrowed(lambda shard: ~visible.mask(shard))
     return TargetTexts(name, snapshot, hidden, _texts(visible), _texts(hidden))
 

@@ -38,9 +38,9 @@ Float32s = npt.NDArray[np.float32]
 _MAUVE = Kind(
     "mauve", "MAUVE",
     "how near the choice's vectors are to the target's as a distribution, from 0 to 1",
-    "Pillutla et al. 2021: the area under the curve of divergences between the two sets of vectors, quantised by k-means "
-    "into a tenth as many clusters as there are documents in the smaller set. The value depends on the vectors and on how "
-    "many there are: compare it within one table only.", "higher", glance=True,
+    "Pillutla et al. 2021: the area under the curve of divergences between the two sets of vectors, quantised by "
+    "k-means into a tenth as many clusters as there are documents in the smaller set. The value depends on the vectors "
+    "and on how many there are: compare it within one table only.", "higher", glance=True,
 )  # fmt: skip
 _REACH = Kind(
     "target_reach", "nearest to the target",

@@ -102,7 +102,7 @@ class OpenedRun:
     def feature(self, alias: str, key: str) -> Feature:
         """Return the feature whose numbers are named so: by its entry, or what the lake has of it. Raises LakeError."""
         try:
-            feature = self._entered[alias]
+            feature = self.features[alias]
             if feature_key(feature) == key:
                 return feature
             why = f"the feature {alias!r} does not give the numbers any more that the run had: its files are others"
@@ -115,7 +115,8 @@ class OpenedRun:
         return KeptFeature(read_json(folder / "feature.json")["feature"], schema, why)
 
     @cached_property
-    def _entered(self) -> "_Features":
+    def features(self) -> Mapping[str, Feature]:
+        """The features of its configuration, each made when it is asked for."""
         return _Features(self)
 
 
