@@ -92,7 +92,8 @@ def _measures(
     rows = [*near.rows()]
     if column := vector_column(work, vectors, groups, runs.snapshot):
         rows += VectorMeasures(work, column, groups, runs.snapshot).rows(targets)
-    return shown_first(rows)
+    order = {name: i for i, name in enumerate((*(target.name for target in targets), None))}
+    return sorted(shown_first(rows), key=lambda row: order[row["target"]])
 
 
 def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) -> Work:

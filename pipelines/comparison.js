@@ -18,7 +18,7 @@ function h(tag, attributes, ...children) {
     else if (value === true) element.setAttribute(key, "");
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
   }
-  element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  element.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
   return element;
 }
 const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
@@ -353,11 +353,12 @@ function proxy() {
 // The text with its marked passages; offsets count code points.
 function marked(sample) {
   const letters = Array.from(sample.text), made = [];
+  const most = Math.max(...sample.marks.map(([, , weight]) => Math.abs(weight)));
   let at = 0;
   for (const [start, end, weight] of sample.marks) {
     if (start < at || end > letters.length) continue;
     made.push(letters.slice(at, start).join(""));
-    made.push(h("mark", { class: weight < 0 ? "minus" : null, title: `${weight > 0 ? "+" : ""}${said(weight)}` }, letters.slice(start, end).join("")));
+    made.push(h("mark", { class: weight < 0 ? "minus" : null, style: `--share: ${(30 + 70 * Math.abs(weight) / most).toFixed(0)}%`, title: `${weight > 0 ? "+" : ""}${said(weight)}` }, letters.slice(start, end).join("")));
     at = end;
   }
   return [...made, letters.slice(at).join("")];
@@ -365,7 +366,7 @@ function marked(sample) {
 
 function samples() {
   if (!found.samples.length) return;
-  section("samples", "What only one of them chose", "Documents drawn at random from those that no other choice has. Marked is what raised the score most, in red what lowered it.",
+  section("samples", "What only one of them chose", "Documents drawn at random from those that no other choice has. Marked is what raised the score, the stronger the more, and in red what lowered it.",
     found.samples.map((group) => h("details", { "data-name": group.name }, h("summary", {}, swatch(group.name), " ",
       `${group.name}: ${count(group.documents)} documents (${count(group.tokens)} tokens) that no other has`),
       group.shown.map((s) => h("article", { class: "sample" },
