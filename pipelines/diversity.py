@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..features.folded_words import Words, folded_words
+from ..features.folded_words import Words, distinct, folded_words
 from ..selectors.nearest import mean_of_nearest
 from ..selectors.nearest_kernels import Float32s, Int64s
 
@@ -45,23 +45,16 @@ class WordSample:
         Only the first `words` words count; a run stays in its document.
         """
         runs = self._first(words).runs(n).hashes
-        return len(_repeats(runs)) / len(runs) if len(runs) else math.nan
+        return len(distinct(runs)[0]) / len(runs) if len(runs) else math.nan
 
     def entropy(self, words: int = WORDS) -> float:
         """Return the entropy of the first `words` words, in nats; NaN without words."""
-        return entropy(_repeats(self._first(words).hashes))
+        return entropy(distinct(self._first(words).hashes)[1])
 
     def _first(self, words: int) -> Words:
         hashes = np.concatenate([np.empty(0, np.uint64), *(part.hashes for part in self._parts)])
         lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.ends) for part in self._parts)])
         return _first_words(Words(np.cumsum(lengths), hashes), words)
-
-
-def _repeats(hashes: npt.NDArray[np.uint64]) -> Int64s:
-    """Return how often each different hash is there; sorted, because `np.unique` takes ten times as long."""
-    ordered = np.sort(hashes)
-    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(ordered)), np.bool_), ordered[1:] != ordered[:-1]]))
-    return np.diff(starts, append=len(ordered))
 
 
 def _first_words(words: Words, n: int) -> Words:
