@@ -102,7 +102,7 @@ def _done(manifest: Manifest) -> str:
     rules = dict.fromkeys((name for name, _ in manifest["recipe"].get("filter", ())), 0)
     found = sorted((rules | manifest["reasons"]).items(), key=lambda item: -item[1])
     why = f": {', '.join(f'{name} {n:,}' for name, n in found)}" if found else ""
-    return f"{verb} {dropped or 'none':,} of {entered:,} documents{share}{why}"
+    return f"{verb} {f'{dropped:,}' if dropped else 'none'} of {entered:,} documents{share}{why}"
 
 
 def _nan_scores(step: str, manifest: Manifest, limit: float) -> Iterator[Alarm]:
@@ -141,12 +141,12 @@ def _follows_length(step: str, manifest: Manifest, limit: float) -> Iterator[Ala
 
 
 def _few_effective(step: str, manifest: Manifest, limit: float) -> Iterator[Alarm]:
-    """Compare the documents that the whole weight lies on with those that were chosen by it."""
+    """Compare the documents that the whole weight lies on with those that were chosen by it, where any was not."""
     if manifest["kind"] != "select" or _weighed_otherwise(manifest):
         return
     for column, cut in manifest["cuts"].items():
         effective = manifest["health"].get(f"effective_sample{column.removeprefix('score')}_size")
-        if effective is not None and effective < limit * cut["n_kept"]:
+        if effective is not None and effective < limit * cut["n_kept"] and cut["n_kept"] < cut["n_eligible"]:
             share = effective / cut["n_kept"]
             message = (
                 f"the weight of {column} lies on {effective:,.3g} documents, and {cut['n_kept']:,} were chosen "

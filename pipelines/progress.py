@@ -51,7 +51,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """Print a line for people."""
         if not self.quiet:
-            self.console.print(message, highlight=False, markup=False)
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, total: int, name: str, unit: str, done: int) -> Iterator[Advance]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reference import reference_data
 from tamis.selectors.base import Target
 from tamis.selectors.budget import CutRule, Part
-from tamis.selectors.dsir import Dsir, DsirState
+from tamis.selectors.dsir import Dsir
 from tamis.storage.errors import ConfigError, SelectionError
 
 CASES = [
@@ -443,46 +443,19 @@ def test_a_blank_document_sums_to_nothing_as_officially():
     assert scores_of(selector, ["", " \n\t"], state) == [0.0, 0.0]
 
 
-def health_of(scores, pool=TEXTS, picked=TEXTS, target=TARGET):
+def covered(picked):
     selector = Dsir(**SMALL)
-    state = fitted(selector, pool, {"t": target})
-    tables = [pa.table({"score": pa.array(piece, pa.float64())}) for piece in scores]
-    return selector.health(state, lambda: iter(tables), lambda: iter([batch_of(selector, picked)]))
-
-
-@pytest.mark.parametrize(
-    "scores",
-    [
-        [[0.0, 0.0, 0.0]],
-        [[1.0, 2.0], [3.0, -1.0, 0.5]],
-        [[-700.0, -710.0], [-705.0]],
-        [[-math.inf, 0.0], [1.0, None]],
-        [[], [5.0], [math.nan, 4.0]],
-        [[800.0, 799.0], [-800.0]],
-    ],
-)
-def test_effective_sample_size_is_that_of_the_weights(scores):
-    found = np.array([s for piece in scores for s in piece if s is not None and not math.isnan(s)])
-    weights = np.exp(found - found.max())
-    expected = weights.sum() ** 2 / (weights**2).sum()
-    assert health_of(scores)["effective_sample_size"] == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("scores", [[], [[]], [[None]], [[-math.inf, -math.inf]]])
-def test_nothing_has_an_effective_size_of_nothing(scores):
-    assert health_of(scores)["effective_sample_size"] == 0.0
+    state = fitted(selector, TEXTS, {"t": TARGET})
+    return selector.health(state, lambda: iter([]), lambda: iter([batch_of(selector, picked)]))["target_ngrams_covered"]
 
 
 def test_coverage_counts_the_target_s_ngrams_that_are_chosen():
-    assert health_of([[0.0]], picked=TEXTS)["target_ngrams_covered"] == 1.0
-    assert health_of([[0.0]], picked=[""])["target_ngrams_covered"] == 0.0
-    selector = Dsir(**SMALL)
+    assert (covered(TEXTS), covered([""])) == (1.0, 0.0)
     wanted = [i for text in TARGET for word in plain_ids(text, 2, 50) for i in word]
     there = {i for word in plain_ids("the mat", 2, 50) for i in word}
     expected = sum(i in there for i in wanted) / len(wanted)
     assert 0 < expected < 1
-    assert health_of([[0.0]], picked=["the mat"])["target_ngrams_covered"] == pytest.approx(expected)
-    assert selector.needs_target
+    assert covered(["the mat"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -493,12 +466,3 @@ def test_coverage_counts_the_target_s_ngrams_that_are_chosen():
 def test_parameters_that_make_no_sense_are_refused(options):
     with pytest.raises(ConfigError, match=rf"dsir: {next(iter(options))} is .*, expected "):
         Dsir(**options)
-
-
-def test_health_names_each_target():
-    selector = Dsir(**SMALL)
-    state = fitted(selector, TEXTS, {"a": TARGET, "b": ["a dog"]})
-    table = selector.score(batch_of(selector, TEXTS), state)
-    found = selector.health(state, lambda: iter([table]), lambda: iter([batch_of(selector, TEXTS)]))
-    assert set(found) == {"effective_sample_a_size", "effective_sample_b_size", "target_ngrams_covered"}
-    assert isinstance(state, DsirState)
