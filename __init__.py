@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipelines.api import Run, export, ingest, load, mix, replay, run, sql, train_aux
+    from .pipelines.comparing import compare
     from .pipelines.explaining import explain, explain_token
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
@@ -18,6 +19,7 @@ __all__ = [
     "Lake",
     "Run",
     "__version__",
+    "compare",
     "explain",
     "explain_token",
     "export",
@@ -35,6 +37,7 @@ __all__ = [
 _HOME = {
     "Lake": "tamis.storage.lake",
     "Run": "tamis.pipelines.api",
+    "compare": "tamis.pipelines.comparing",
     "explain": "tamis.pipelines.explaining",
     "explain_token": "tamis.pipelines.explaining",
     "export": "tamis.pipelines.api",

@@ -1,4 +1,4 @@
-"""The command line: `tamis run | mix | export | train-aux | ingest | status | explain | list | sql | verify | …`.
+"""The command line: `tamis run | mix | export | train-aux | ingest | status | compare | explain | list | sql | verify | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.
@@ -26,6 +26,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train-aux": cli_working.train_aux_command,
     "ingest": cli_working.ingest_command,
     "status": cli_looking.status_command,
+    "compare": cli_looking.compare_command,
     "explain": cli_looking.explain_command,
     "list": cli_looking.list_command,
     "sql": cli_looking.sql_command,

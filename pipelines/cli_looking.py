@@ -8,7 +8,7 @@ import typer
 
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, QuietOption
 
 
 def status_command(
@@ -43,6 +43,41 @@ def explain_command(
         print_token(explain_token(home, export, token), as_json)
     else:
         raise ConfigError("explain needs either the id of a document, or both --export DIR and --token N")
+
+
+def compare_command(
+    runs: Annotated[
+        list[str], typer.Argument(help="Flows, of which the newest finished runs are meant, or ids of runs.")
+    ],
+    html: Annotated[Path | None, typer.Option(help="Write the comparison as one page that opens from disk.")] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Break the choices down by an expression, as in filters. May be repeated.")
+    ] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="Feature of vectors to measure by; default: one whose vectors are there.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Documents that are shown of what only one run chose.")] = 6,
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare what runs chose: what they share, how near they are to the targets, how varied, and by what they differ."""
+    from .comparing import compare, write_page
+    from .comparison_table import print_comparison
+    from .printing import print_json, print_line
+    from .progress import Reporter
+
+    home = _lake(lake, config)
+    found = compare(home, runs, by=by or (), vectors=vectors, samples=samples, reporter=Reporter(quiet=quiet))
+    if html is not None:
+        write_page(home, found, html)
+    if as_json:
+        print_json(found)
+        return
+    print_comparison(found)
+    if html is not None:
+        print_line(f"\npage      {html}")
 
 
 def list_command(

@@ -19,14 +19,17 @@ from .. import __version__
 from ..features.base import Feature
 from ..storage.errors import TamisError
 from ..storage.lake import Lake
+from ..storage.query_files import text_file
 from ..storage.survivors import Survivors
 from .comparison_composition import Compositions
 from .comparison_documents import DRAWS, Choices, ChoicesBuilder, Documents, shard_views
+from .comparison_page import comparison_page
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
 from .comparison_samples import only_in
 from .comparison_scores import Scores, ScoreSample
 from .comparison_targets import TargetMeasures, shown_first
 from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_texts
+from .comparison_variety import VarietyMeasures
 from .comparison_vectors import VectorMeasures, vector_column
 from .engine import Threads
 from .plugins import make_tokens
@@ -84,12 +87,18 @@ def compare(
     }
 
 
+def write_page(lake: Lake, found: dict[str, Any], path: Path) -> None:
+    """Write what `compare` returned as a page, whole or not at all. Raises ConfigError where that cannot be done."""
+    with text_file(lake, path) as page:
+        page.write(comparison_page(found))
+
+
 def _measures(
     work: Work, runs: ComparedRuns, groups: Groups, targets: Sequence[TargetTexts], vectors: str | None
 ) -> list[dict[str, Any]]:
-    near = TargetMeasures(groups, targets)
-    read_texts(work, runs.snapshot.shards, groups, near.counters())
-    rows = [*near.rows()]
+    near, varied = TargetMeasures(groups, targets), VarietyMeasures(groups)
+    read_texts(work, runs.snapshot.shards, groups, [*near.counters(), *varied.counters()])
+    rows = [*near.rows(), *varied.rows()]
     if column := vector_column(work, vectors, groups, runs.snapshot):
         rows += VectorMeasures(work, column, groups, runs.snapshot).rows(targets)
     order = {name: i for i, name in enumerate((*(target.name for target in targets), None))}
@@ -167,24 +176,18 @@ def _notes(runs: ComparedRuns, choices: Choices) -> list[str]:
 
 def _how(runs: ComparedRuns, choices: Choices, share: float) -> list[tuple[str, str]]:
     """Return what the reader has to know of how the sets were made."""
-    read = (
-        ""
-        if share == 1
-        else (
-            f" Of the corpus {share:.2%} of the bytes were read, a keyed part of its row groups; the texts of all choices are "
-            f"compared within it, {choices.tokens:,} tokens of each."
-        )
+    equal = (
+        "Of each choice its documents in the order of the cut, as far as the smallest choice goes: "
+        f"{choices.tokens:,} tokens to within a document. One that was made in groups, or has no order, is thinned at "
+        "random."
     )
-    return [
-        (
-            "Equal tokens",
-            f"Of each choice its documents in the order of the cut, as far as the smallest choice goes: "
-            f"{choices.tokens:,} tokens to within a document. One that was made in groups, or has no order, is thinned at "
-            f"random.{read}",
-        ),
-        (
-            f"Documents {RANDOM}",
-            f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all "
-            "runs saw: what no method at all would have.",
-        ),
-    ]  # fmt: skip
+    if share < 1:
+        equal += (
+            f" Of the texts {share:.2%} of the bytes were read, a keyed part of the row groups, and the choices are "
+            "compared by what they have in it."
+        )
+    lot = (
+        f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all runs "
+        "saw: what no method at all would have."
+    )
+    return [("Equal tokens", equal), (f"Documents {RANDOM}", lot)]

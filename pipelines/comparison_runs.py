@@ -22,6 +22,9 @@ from .runs import RunRecord
 RANDOM = "by lot"
 """What the documents drawn at random, with which every choice is compared, are called."""
 
+MOST = 50
+"""Runs that can be compared at once."""
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -93,6 +96,8 @@ def compared_runs(lake: Lake, names: Sequence[str]) -> ComparedRuns:
 
     Raises ConfigError where a name is no finished run, or the runs are not of one corpus.
     """
+    if len(names) > MOST:
+        raise ConfigError(f"{len(names)} runs to compare, expected at most {MOST}")
     if not names:
         raise ConfigError("nothing to compare: name at least one run or flow; `tamis status` lists them")
     records = list({(found := chosen_by(lake, name).run).run: found for name in names}.values())

@@ -1,7 +1,7 @@
 """Documents that only one of the compared choices has, drawn at random, with what made their score.
 
-Shown is the part of the text around what moved the score most, with the passages marked, and what the other runs said of
-the same document.
+Shown is the part of the text around what moved the score most, with the passages marked, and what the other runs said
+of the same document.
 """
 
 from collections.abc import Mapping, Sequence

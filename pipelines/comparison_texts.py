@@ -29,7 +29,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 Counter = Callable[[pa.RecordBatch, Bools], None]
-"""Looks at documents (`text`, `text_hash`) that are members of groups (groups, documents); threads may call it at once."""
+"""Looks at documents (`text`, `text_hash`, `place`) that are members of groups (groups, documents), in any order of row
+groups and several at a time. The corpus is the last group."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def read_texts(work: Work, shards: Sequence[Shard], groups: Groups, counters: Se
         wanted = np.flatnonzero(member.any(axis=0))
         if wanted.size:
             batch = shards[place].read_group(group, ["text", "text_hash"]).take(pa.array(wanted))
+            batch = batch.append_column("place", pa.array((np.int64(place) << 40) | (start + wanted)))
             for counter in counters:
                 counter(batch, member[:, wanted])
 

@@ -23,8 +23,10 @@ from ..storage.survivors import Survivors
 from .comparison_documents import Documents
 from .comparison_measures import Kind, measure_row
 from .comparison_texts import CORPUS, Groups, TargetTexts
+from .diversity import clusters_hit, effective_clusters, neighbour_distance
 from .mauve import mauve
 from .measuring import COSTLY, Column, measure
+from .target_coverage import facility_location
 from .work import Work
 
 MOST, OF_CORPUS = 2_000, 5_000
@@ -97,7 +99,7 @@ class VectorMeasures:
     """Measures over the vectors of one feature."""
 
     def __init__(self, work: Work, column: Column, groups: Groups, snapshot: Snapshot) -> None:
-        self._work, self._column, self._groups = work, column, groups
+        self._work, self._column, self._groups, self._threads = work, column, groups, work.engine.workers
         sampled = _sampled(groups)
         survivors = _rows(sampled, snapshot)
         measure(work, survivors, column)
@@ -121,9 +123,9 @@ class VectorMeasures:
             yield measure_row(_REACH, self._groups, partial(self._reach, wanted), target.name, note)
         note = f"{self.documents:,} documents of each choice, by {self._column.alias}"
         yield measure_row(_SPREAD, self._groups, self._spread, note=note)
-        shares = self._cluster_shares()
-        yield measure_row(_CLUSTERS, self._groups, lambda name: float((shares[name] > 0).mean()), note=note)
-        yield measure_row(_EFFECTIVE, self._groups, lambda name: _effective(shares[name]), note=note)
+        counts = self._by_cluster()
+        yield measure_row(_CLUSTERS, self._groups, lambda name: clusters_hit(counts[name]), note=note)
+        yield measure_row(_EFFECTIVE, self._groups, lambda name: effective_clusters(counts[name]), note=note)
 
     def _mauve(self, target: Float32s, name: str) -> float | None:
         vectors = self._vectors[name]
@@ -131,30 +133,21 @@ class VectorMeasures:
 
     def _reach(self, target: Float32s, name: str) -> float | None:
         vectors = self._vectors[name]
-        return float((target @ vectors.T).max(axis=1).mean()) if len(vectors) else None
+        return facility_location(target, vectors, threads=self._threads) if len(vectors) else None
 
     def _spread(self, name: str) -> float | None:
         vectors = self._vectors[name]
-        if len(vectors) < 2:
-            return None
-        cosine = vectors @ vectors.T
-        np.fill_diagonal(cosine, -1.0)
-        return float((1 - cosine.max(axis=1)).mean())
+        return neighbour_distance(vectors, threads=self._threads) if len(vectors) > 1 else None
 
-    def _cluster_shares(self) -> Mapping[str, npt.NDArray[np.float64]]:
+    def _by_cluster(self) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Return how many documents of each set are in each cluster of the corpus."""
         corpus = self._vectors[CORPUS]
         n = max(1, len(corpus) // DOCUMENTS_A_CLUSTER)
         clusters = fit_clusters(corpus, np.arange(len(corpus), dtype=np.uint64), n, spherical=True, key=0)
-        found = {}
-        for name, vectors in self._vectors.items():
-            counts = np.bincount(clusters.assign(vectors)[0], minlength=len(clusters.centroids))
-            found[name] = counts / max(1, counts.sum())
-        return found
-
-
-def _effective(shares: npt.NDArray[np.float64]) -> float:
-    there = shares[shares > 0]
-    return float(np.exp(-(there * np.log(there)).sum()))
+        return {
+            name: np.bincount(clusters.assign(vectors)[0], minlength=len(clusters.centroids))
+            for name, vectors in self._vectors.items()
+        }
 
 
 def _sampled(groups: Groups) -> dict[str, Documents]:

@@ -32,6 +32,7 @@ OPENING = {
 MAY_OPEN = {
     "pipelines/loading.py": "reads flows.yaml",
     "pipelines/runs.py": "appends to the log of its run",
+    "pipelines/comparison_page.py": "reads what the page is made of, which is installed with it",
 }
 
 

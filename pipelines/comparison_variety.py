@@ -1,0 +1,76 @@
+"""How much each choice repeats itself, in its words and in its documents."""
+
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .comparison_measures import Kind, measure_row
+from .comparison_texts import CORPUS, Bools, Counter, Groups
+from .diversity import WORDS, WordSample
+
+_EQUAL_WORDS = "Over equally many words of each choice, documents drawn at random. Falls with the number of words."
+_DISTINCT = [
+    Kind(
+        f"distinct_{n}", f"distinct-{n}", f"different runs of {n} words among all of them" if n > 1 else
+        "different words among all of them", f"Li et al. 2016. {_EQUAL_WORDS}", form="percent", glance=n == 2,
+    )
+    for n in (1, 2, 3)
+]  # fmt: skip
+_ENTROPY = Kind(
+    "word_entropy", "entropy of the words", "in nats", f"Of the distribution over different words. {_EQUAL_WORDS}"
+)
+
+
+class VarietyMeasures:
+    """Look at the words of a sample of each group, in the order of the corpus."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups, self._lock = groups, Lock()
+        drawn = {
+            name: documents.thinned(WORDS, "words") if documents.tokens > WORDS else documents
+            for name, documents in groups.documents.items()
+            if name != CORPUS
+        }
+        self._places = {name: documents.places for name, documents in drawn.items()}
+        self._texts: dict[str, list[tuple[int, pa.Array]]] = {name: [] for name in drawn}
+
+    def counters(self) -> list[Counter]:
+        """Return what looks at the texts."""
+        return [self._keep]
+
+    def _keep(self, batch: pa.RecordBatch, member: Bools) -> None:
+        place = batch.column("place").to_numpy()
+        for name, inside in zip(self._texts, member, strict=False):
+            mine = np.flatnonzero(inside & _is_in(place, self._places[name]))
+            if mine.size:
+                with self._lock:
+                    self._texts[name].append((int(place[mine[0]]), batch.column("text").take(pa.array(mine))))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the measures."""
+        samples = {}
+        for name, texts in self._texts.items():
+            samples[name] = WordSample()
+            for _, text in sorted(texts, key=lambda item: item[0]):
+                samples[name].add(text)
+        words = min((sample.n_words for sample in samples.values()), default=0)
+        note = f"{words:,} words of each choice"
+        for n, kind in enumerate(_DISTINCT, start=1):
+
+            def distinct(name: str, n: int = n) -> float:
+                return samples[name].distinct(n, words)
+
+            yield measure_row(kind, self._groups, distinct, note=note)
+        yield measure_row(_ENTROPY, self._groups, lambda name: samples[name].entropy(words), note=note)
+
+
+def _is_in(place: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Bools:
+    """Say which places are among ascending ones."""
+    if not len(places):
+        return np.zeros(len(place), np.bool_)
+    found: Bools = places[np.minimum(np.searchsorted(places, place), len(places) - 1)] == place
+    return found
