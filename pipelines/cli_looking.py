@@ -47,7 +47,7 @@ def explain_command(
 
 def compare_command(
     runs: Annotated[
-        list[str], typer.Argument(help="Flows, of which the newest finished runs are meant, or ids of runs.")
+        list[str], typer.Argument(help="Flows, whose newest finished runs are meant, or ids of runs.")
     ],
     html: Annotated[Path | None, typer.Option(help="Write the comparison as one page that opens from disk.")] = None,
     by: Annotated[
@@ -62,7 +62,7 @@ def compare_command(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare what runs chose: what they share, how near they are to the targets, how varied, and by what they differ."""
+    """Compare what runs chose: what they share and consist of, how near to the targets and how varied they are."""
     from .comparing import compare, write_page
     from .comparison_table import print_comparison
     from .printing import print_json, print_line

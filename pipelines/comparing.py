@@ -187,7 +187,7 @@ def _how(runs: ComparedRuns, choices: Choices, share: float) -> list[tuple[str, 
             "compared by what they have in it."
         )
     lot = (
-        f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all runs "
-        "saw: what no method at all would have."
+        f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all "
+        "runs saw: what no method at all would have."
     )
     return [("Equal tokens", equal), (f"Documents {RANDOM}", lot)]

@@ -145,7 +145,7 @@ class _Asked:
         parts = [self._values(item) for item in self._reader.items([view.shard])]
         found = pa.chunked_array(parts, parts[0].type if parts else pa.string()).combine_chunks()
         if self._edges is None:
-            return found.cast(pa.string())
+            return _plain(found)
         numbers = found.cast(pa.float64())
         place = np.searchsorted(self._edges, np.nan_to_num(numbers.to_numpy(zero_copy_only=False)), "right")
         return pa.array(decile_labels(self._edges)).take(pa.array(place, mask=numbers.is_null().to_numpy(False)))
@@ -154,6 +154,13 @@ class _Asked:
         batch = self._reader.read(item)
         with connect() as connection:
             return values(self._expression, batch, connection)
+
+
+def _plain(found: pa.Array) -> pa.Array:
+    """Return values as text, whole numbers without a point."""
+    if not pa.types.is_floating(found.type):
+        return found.cast(pa.string())
+    return pa.array([None if x is None else f"{x:.12g}" for x in found.to_pylist()], pa.string())
 
 
 def _edges(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:

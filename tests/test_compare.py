@@ -1,0 +1,263 @@
+"""What `tamis compare` says equals a few independent lines over the lake's tables."""
+
+import json
+import re
+from collections import Counter
+from hashlib import sha256
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import tamis
+from scipy.stats import spearmanr
+from small_flow import CODE, make_case
+from tamis.features.static_embeddings import StaticEmbeddings
+from tamis.pipelines.comparison_page import comparison_page
+from tamis.storage.errors import ConfigError
+
+BUDGET = {"budget": {"tokens": "30%"}}
+FIRST = [{"name": "twins", "dedup": "exact"}]
+FLOWS = {
+    "near": [*FIRST, {"name": "best", "select": "dsir", "target": "code", "cut": BUDGET}],
+    "lot": [*FIRST, {"name": "some", "select": "random", "cut": {"budget": {"tokens": "20%"}}}],
+    "each": [*FIRST, {"name": "clusters", "select": "kmeans", "cut": BUDGET,
+                      "with": {"vectors": "words", "clusters": {"count": 4}, "sampler": "random"}}],
+    "long": [*FIRST, {"name": "clean", "decontaminate": ["code"]}, {"name": "long", "filter": {"long": "stats.n_words > 30"}}],
+}  # fmt: skip
+NAMES = ["near", "lot", "each", "long"]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    config = make_case(
+        tmp_path_factory.mktemp("compare"), n=400, files=3,
+        features={"stats": {"use": "text_stats"}, "words": {"use": "static_embeddings"}},
+        flows={name: {"corpus": "web", "steps": steps} for name, steps in FLOWS.items()},
+    )  # fmt: skip
+    runs = {name: tamis.run(config, name) for name in FLOWS}
+    lake = runs["near"].lake
+    found = tamis.compare(lake, NAMES, by=["stats.n_words", "source = 'code'"])
+    page = comparison_page(found)
+    data = re.search(r'<script type="application/json" id="comparison">(.*?)</script>', page, re.DOTALL)[1]
+    return lake, runs, json.loads(data)
+
+
+def table(case, query):
+    return tamis.sql(case[0], query).pl()
+
+
+def kept(case, name):
+    query = "select s.*, d.source from selection_steps s join documents d using (corpus, shard, row) where deciding and kept"
+    return table(case, query).filter(pl.col("run") == case[1][name].id)
+
+
+def tokens_of(case):
+    return min(kept(case, name)["n_tokens"].sum() for name in NAMES)
+
+
+def equal(case, name):
+    """Return the best documents of a ranked choice, as many as have no more tokens than the smallest choice."""
+    left, found = tokens_of(case), []
+    for row in kept(case, name).sort("rank").rows(named=True):
+        if row["n_tokens"] <= left:
+            left -= row["n_tokens"]
+            found.append(row)
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
+def measure(case, key):
+    (found,) = (m for m in case[2]["measures"] if m["key"] == key)
+    return found
+
+
+def test_sizes(case):
+    for choice in case[2]["choices"]:
+        mine = kept(case, choice["name"])
+        assert (choice["documents"], choice["tokens"]) == (mine.height, mine["n_tokens"].sum())
+        assert 0.97 * tokens_of(case) < choice["equal"]["tokens"] <= tokens_of(case) == case[2]["equal_tokens"]
+    corpus = table(case, "select count(*) as n, sum(n_tokens) as t, sum(n_bytes) as b from documents")
+    assert tuple(case[2]["corpus"][k] for k in ("documents", "tokens", "bytes")) == corpus.row(0)
+    assert [c["by"] for c in case[2]["choices"]] == ["dsir", "random", "kmeans", "filter"]
+    assert any("each, long" in note for note in case[2]["notes"]), "which choices have no one order is said"
+
+
+def test_overlap_at_equal_tokens_and_whole(case):
+    for key, documents in (("overlap", equal), ("overlap_whole", kept)):
+        a, b = documents(case, "near"), documents(case, "lot")
+        both = a.join(b, on="doc_id")
+        (found,) = (o for o in case[2][key] if (o["a"], o["b"]) == ("near", "lot"))
+        assert found["documents"] == both.height > 0
+        assert found["jaccard"] == both.height / (a.height + b.height - both.height)
+        union = a["n_tokens"].sum() + b["n_tokens"].sum() - both["n_tokens"].sum()
+        assert found["jaccard_tokens"] == both["n_tokens"].sum() / union
+    assert len(case[2]["overlap"]) == 6
+
+
+def test_rank_correlation(case):
+    scores = {
+        n: table(case, "from selection_steps where deciding").filter(pl.col("run") == case[1][n].id) for n in NAMES
+    }
+    for found in case[2]["correlations"]:
+        both = scores[found["a"]].join(scores[found["b"]], on="doc_id")
+        expected = spearmanr(both["score"], both["score_right"]).statistic
+        assert (found["documents"], found["spearman"]) == (both.height, pytest.approx(expected, abs=1e-12))
+    assert len(case[2]["correlations"]) == 3, "the filter has no scores"
+    (near,) = (s for s in case[2]["scores"] if s["name"] == "near")
+    assert near["spearman_length"] == pytest.approx(
+        spearmanr(scores["near"]["score"], scores["near"]["n_tokens"]).statistic
+    )
+    assert sum(near["all"]) == scores["near"].height and sum(near["chosen"]) == scores["near"]["kept"].sum()
+    inside = np.clip(scores["near"]["score"], near["edges"][0], near["edges"][-1])
+    assert near["all"] == np.histogram(inside, near["edges"])[0].tolist()
+
+
+def test_composition(case):
+    source, length, n_words, code = case[2]["compositions"]
+    documents = table(case, "from documents")
+    for value in source["values"]:
+        there = documents.filter(pl.col("source") == value["value"])
+        assert value["corpus"]["tokens"] == there["n_tokens"].sum()
+        for name in NAMES:
+            mine = kept(case, name)
+            share = mine.filter(pl.col("source") == value["value"])["n_tokens"].sum() / mine["n_tokens"].sum()
+            assert value["choices"][name]["share"] == pytest.approx(share)
+    assert {v["value"]: v["corpus"]["documents"] for v in length["values"]} == {
+        "0 to 15": documents.filter(pl.col("n_tokens") < 16).height,
+        "16 to 31": documents.filter(pl.col("n_tokens").is_between(16, 31)).height,
+        "32 to 63": documents.filter(pl.col("n_tokens").is_between(32, 63)).height,
+        "64 to 127": documents.filter(pl.col("n_tokens") > 63).height,
+    }
+    assert sum(v["choices"]["long"]["documents"] for v in n_words["values"]) == kept(case, "long").height
+    assert {v["value"]: v["choices"]["long"]["documents"] > 0 for v in n_words["values"]} == {
+        "2": False, "20": False, "40": True, "80": True
+    }  # fmt: skip
+    assert {v["value"] for v in code["values"]} == {"true", "false"}
+
+
+def grams(texts):
+    """Return how often each of 10,000 buckets occurs: lower-cased tokens and pairs of them, by SHA-256."""
+    counts = np.zeros(10_000)
+    for text in texts:
+        words = re.findall(r"\w+|[^\w\s]+", text.lower())
+        for gram in [*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))]:
+            counts[int(sha256(gram.encode()).hexdigest(), 16) % 10_000] += 1
+    return counts / counts.sum()
+
+
+def kl(p, q):
+    return float(p @ (np.log(p + 1e-10) - np.log(q + 1e-10)))
+
+
+def texts_of(case, documents):
+    every = dict(table(case, "select doc_id, text from text").iter_rows())
+    return [every[doc_id] for doc_id in documents["doc_id"]]
+
+
+def test_kl_reduction_to_the_part_that_no_selector_saw(case):
+    unseen, seen = measure(case, "kl_reduction_unseen"), measure(case, "kl_reduction_seen")
+    n = [int(re.search(r"(\d+) documents", m["about"])[1]) for m in (unseen, seen)]
+    assert sum(n) == 20 and n[0] > 0
+    state = case[1]["near"].record.targets["code"]
+    assert n[1] == state["visible"]
+    targets = dict(table(case, "select doc_id, text from targets").iter_rows())
+    pool = grams(table(case, "select text from text")["text"])
+    chosen = {name: grams(texts_of(case, equal(case, name))) for name in ("near", "lot")}
+    held_out = [targets[i] for i in held_out_ids(case)]
+    for m, texts in ((unseen, held_out), (seen, [t for i, t in targets.items() if i not in held_out_ids(case)])):
+        wanted = grams(texts)
+        for name, counts in chosen.items():
+            assert m["values"][name] == pytest.approx(kl(wanted, pool) - kl(wanted, counts), abs=1e-9)
+    assert unseen["values"]["near"] > unseen["by_lot"]["high"]
+    assert unseen["by_lot"]["low"] <= unseen["by_lot"]["mean"] <= unseen["by_lot"]["high"]
+
+
+def held_out_ids(case):
+    """Return the target's documents that `near` was not fitted on: their words are not in its counts."""
+    from tamis.pipelines.comparison_runs import compared_runs
+    from tamis.pipelines.comparison_texts import target_texts
+
+    (target,) = target_texts(compared_runs(case[0], ["near"]))
+    return {
+        i
+        for i, text in table(case, "select doc_id, text from targets").iter_rows()
+        if text in target.unseen.to_pylist()
+    }
+
+
+def test_coverage_and_variety(case):
+    targets = dict(table(case, "select doc_id, text from targets").iter_rows())
+    pairs = Counter(
+        p for i in held_out_ids(case) for p in zip(targets[i].split(), targets[i].split()[1:], strict=False)
+    )
+    for name in ("near", "lot"):
+        texts = texts_of(case, equal(case, name))
+        had = {pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)}
+        share = sum(n for pair, n in pairs.items() if pair in had) / pairs.total()
+        assert measure(case, "pairs_covered")["values"][name] == pytest.approx(share)
+    words = int(re.search(r"([\d,]+) words", measure(case, "distinct_1")["about"])[1].replace(",", ""))
+    mine = [w for text in texts_of(case, equal(case, "near").sort(["shard", "row"])) for w in text.split()]
+    assert abs(len(mine) - words) < 100
+    expected = len(set(mine[:words])) / words
+    assert measure(case, "distinct_1")["values"]["near"] == pytest.approx(expected, rel=0.02)  # shards have no order
+
+
+def vectors_of(texts):
+    found = StaticEmbeddings().compute(pa.record_batch({"text": pa.array(texts, pa.large_string())}), None)
+    x = np.array(found.column("vector").to_pylist(), np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_vectors(case):
+    """The set with the fewest documents is measured whole, of the others a sample as large."""
+    alone = {m["key"]: m for m in tamis.compare(case[0], ["long"])["measures"]}
+    mine = vectors_of(texts_of(case, kept(case, "long")))
+    assert f"{len(mine)} documents of each choice" in alone["nearest_distance"]["about"], "no draw has fewer"
+    cosine = mine @ mine.T
+    np.fill_diagonal(cosine, -1)
+    distance = alone["nearest_distance"]["values"]["long"]
+    assert distance == pytest.approx(1 - cosine.max(axis=1).mean(), abs=1e-3), "the lake has float16"
+    targets = table(case, "select text from targets")["text"].to_list()
+    reach = (vectors_of(targets) @ mine.T).max(axis=1).mean()
+    assert alone["target_reach"]["values"]["long"] == pytest.approx(reach, abs=1e-3)
+    assert "20 of its documents (all)" in alone["target_reach"]["about"], "too few are unseen"
+    assert measure(case, "mauve")["values"]["near"] > measure(case, "mauve")["by_lot"]["high"]
+    assert 0 < measure(case, "clusters_hit")["values"]["lot"] <= 1
+
+
+def test_documents_that_only_one_choice_has(case):
+    (near,) = (group for group in case[2]["samples"] if group["name"] == "near")
+    others = {i for name in NAMES if name != "near" for i in kept(case, name)["doc_id"]}
+    mine = kept(case, "near")
+    assert 0 < len(near["shown"]) <= 6
+    documents = {row["doc_id"]: row for row in table(case, "select d.*, t.text from documents d join text t using (corpus, shard, row, doc_id)").rows(named=True)}  # fmt: skip
+    for shown in near["shown"]:
+        assert shown["doc_id"] in set(equal(case, "near")["doc_id"])
+        document = documents[shown["doc_id"]]
+        assert (shown["file"], shown["line"], shown["source"]) == tuple(document[k] for k in ("file", "line", "source"))
+        assert shown["text"] == document["text"][:700]
+        (row,) = mine.filter(pl.col("doc_id") == shown["doc_id"]).rows(named=True)
+        assert shown["score"] == row["score"]
+        assert all(shown["text"][a:b].strip() for a, b, _ in shown["marks"])
+        assert {part["text"].split()[0] for part in shown["parts"]} <= {*CODE, *shown["text"].split()}
+        assert len(shown["others"]) == 3
+    assert len(others) > 0
+
+
+def test_the_same_twice_and_a_run_by_its_id(case):
+    first, again = (tamis.compare(case[0], [case[1]["near"].id, "lot"]) for _ in range(2))
+    assert {k: v for k, v in first.items() if k != "made"} == {k: v for k, v in again.items() if k != "made"}
+    assert [c["name"] for c in first["choices"]] == ["near", "lot"]
+
+
+def test_refusals(case):
+    with pytest.raises(ConfigError, match=r"no finished run 'nera'.*did you mean 'near'"):
+        tamis.compare(case[0], ["nera"])
+    with pytest.raises(ConfigError, match="no feature of vectors 'wrods'.*did you mean 'words'"):
+        tamis.compare(case[0], ["near"], vectors="wrods")
+    with pytest.raises(ConfigError, match="--by"):
+        tamis.compare(case[0], ["near"], by=["stats.nothing"])
+
+
+def test_a_look_leaves_no_run_behind(case):
+    assert table(case, "select count(*) from runs").item() == len(FLOWS)
