@@ -10,6 +10,7 @@ a rate that falls, and from `start` the first ones may be higher than that model
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
@@ -30,6 +31,8 @@ from .work import Maps
 
 TOKENIZER_BYTES = 8 << 20
 """Text that the tokenizer is learned from at most."""
+_LOADING = Lock()
+"""One thread at a time: transformers is imported name by name when it is first used, and may not be by two at once."""
 MOST_CONTEXT = 512
 """Tokens that a model which is gone on from sees at once: the choices are compared, not what it could read."""
 
@@ -102,12 +105,14 @@ class Proxy:
 
     def weights(self, number: int) -> Any:
         """Return the model with the weights that the training with this number begins with."""
-        if self.settings.start is not None:
-            return read_causal_model(self.settings.start, "fp32").to(self.device)
-        # a key is unsigned, torch wants 63 bits
-        return build(self.settings.shape, self.settings.vocabulary, self.settings.key("weights", number) >> 1).to(
-            self.device
-        )
+        settings = self.settings
+        with _LOADING:
+            if settings.start is not None:
+                model = read_causal_model(settings.start, "fp32")
+            else:
+                key = settings.key("weights", number) >> 1  # torch wants 63 bits
+                model = build(settings.shape, settings.vocabulary, key).eval()
+            return model.to(self.device)
 
     def training(self, tokens: int) -> Settings:
         """Return the settings of a training on so many tokens."""
