@@ -85,13 +85,16 @@ def without_texts(choices: Iterable[Survivors], held_out: Iterable[HeldOut]) -> 
 def _held_out(proxy: Proxy, texts: Sequence[str]) -> HeldOut:
     """Return the beginnings of texts, end to end, until there are tokens enough."""
     most = proxy.context - len(proxy.begin)
-    heads = [ids[:most] for ids in _encoded(proxy, texts)]
+    encoded = [(text, ids[:most]) for text, ids in zip(texts, _encoded(proxy, texts), strict=True) if len(ids)]
+    heads = [ids for _, ids in encoded]
     packing = Packing(lambda first: heads[first:], proxy.context, proxy.settings.held_out_tokens, proxy.begin)
     packed = list(packing(Position()))
     sequences = tuple(ids for ids, _ in packed)
     end = packed[-1][1] if packed else Position()
     n_texts = end.document + (end.offset > 0)
-    return HeldOut(sequences, tuple(texts[:n_texts]), fingerprint([ids.tolist() for ids in sequences]))
+    return HeldOut(
+        sequences, tuple(text for text, _ in encoded[:n_texts]), fingerprint([ids.tolist() for ids in sequences])
+    )
 
 
 def _encoded(proxy: Proxy, texts: Sequence[str]) -> list[Ids]:

@@ -31,6 +31,8 @@ from .work import Maps
 
 VERSION = 1
 """Raised when the same training gives other losses."""
+CUT = 2048
+"""Bytes of the pieces that are sampled."""
 DOUBLINGS = 5
 """Losses are taken from this many doublings before the last update on."""
 Points = list[list[float]]
@@ -82,7 +84,7 @@ class ProxyTraining:
         return {
             "proxy": VERSION, "model": self.proxy.name, "documents": self.documents.digest, "tokens": self.tokens,
             "number": self.number, "seed": self.proxy.settings.seed, "context": self.proxy.context,
-            "begin": self.proxy.begin, "piece": PIECE, "settings": asdict(self.proxy.training(self.tokens)),
+            "begin": self.proxy.begin, "cut": [CUT, PIECE], "settings": asdict(self.proxy.training(self.tokens)),
             "points_a_doubling": self.proxy.settings.points_a_doubling, "parts": sorted(self._parts),
         }  # fmt: skip
 
@@ -111,8 +113,8 @@ class ProxyTraining:
             of_parts = [part.sequences for part in parts.values()]
             points = train_with_losses(model, sequences, settings, of_parts, grid, update, run, after)
             record = {
-                "recipe": self.recipe, "parts": list(parts), "points": points, "documents": sample.n_documents,
-                "parameters": n_parameters(model), "seconds": round(run.seconds, 1), "device": self.proxy.device,
+                "recipe": self.recipe, "parts": list(parts), "points": points, "parameters": n_parameters(model),
+                "seconds": round(run.seconds, 1), "device": self.proxy.device,
             }  # fmt: skip
             return publish_proxy(maps.lake, self.key, record)
 
@@ -125,15 +127,15 @@ class ProxyTraining:
 def sampled(
     maps: Maps, proxy: Proxy, documents: Survivors, number: int, tokens: int, key: str
 ) -> Iterator[TokenSample]:
-    """Yield a random sample of documents with so many tokens at least, or all; its file is removed where it was read.
+    """Yield random pieces of documents with so many tokens at least, or all; their file is removed at the end.
 
-    The keyed numbers of documents follow the seed alone: of two choices with most documents in common, the trainings
-    with the same number also have most in common.
+    Of whole documents a small sample would be mostly that of a few long ones. The keyed numbers of pieces follow the
+    seed alone: of two choices with most documents in common, trainings with the same number have most in common too.
     """
     folder = maps.lake.training(key)
     of_sample, order = (proxy.settings.key(purpose, number) for purpose in ("documents", "order"))
     path, stage = folder / "tokens.arrow", Stage("proxy tokens")
-    file = read_tokens(maps, documents, proxy.tokenizer, of_sample, tokens, path, stage)
+    file = read_tokens(maps, documents, proxy.tokenizer, of_sample, tokens, path, stage, CUT)
     yield TokenSample(file, of_sample, lambda passed: order, proxy.begin, tokens, 0)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -142,7 +144,7 @@ def size_of(maps: Maps, proxy: Proxy, documents: Survivors) -> int:
     """Return how many tokens a choice has, beginnings included; with more than are asked for, what a sample has."""
     wanted = proxy.settings.tokens
     recipe = {
-        "proxy size": VERSION, "documents": documents.digest, "wanted": wanted, "begin": proxy.begin,
+        "proxy size": VERSION, "documents": documents.digest, "wanted": wanted, "begin": proxy.begin, "cut": CUT,
         "tokenizer": fingerprint(proxy.tokenizer.to_str()), "seed": proxy.settings.seed,
     }  # fmt: skip
     key = fingerprint(recipe)

@@ -7,8 +7,8 @@ model forget the rest (the held-out loss of `tiny` rose by 0.3 nats).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -125,87 +125,126 @@ class TokenSample:
 
 
 def read_tokens(
-    maps: Maps, survivors: Survivors, tokenizer: Tokenizer, key: int, wanted: int | None, path: Path, stage: Stage
-) -> TokenFile:
+    maps: Maps, survivors: Survivors, tokenizer: Tokenizer, key: int, wanted: int | None, path: Path, stage: Stage,
+    cut: int | None = None,
+) -> TokenFile:  # fmt: skip
     """Return a file of documents with the smallest keyed numbers that have at least `wanted` tokens; None: of all.
 
-    It has fewer where there are no more documents.
+    It has fewer where there are no more documents. With `cut`, pieces of so many bytes take the place of documents.
     """
-    if path.exists() and _is_enough(found := TokenFile(path), wanted, survivors):
+    sample = _Sample(survivors, key, cut)
+    if path.exists() and _is_enough(found := TokenFile(path), wanted, sample):
         stage.reused = 1
         return found
     n_bytes = None if wanted is None else BYTES_A_TOKEN * wanted
     while True:
-        limit = ALL if n_bytes is None else _limit(survivors, key, n_bytes)
-        publish_tokens(path, _batches(maps, stage.name, survivors, tokenizer, key, limit), maps.lake.scratch)
+        limited = sample if n_bytes is None else sample.limited(n_bytes)
+        publish_tokens(path, _batches(maps, stage.name, limited, tokenizer), maps.lake.scratch)
         stage.computed += 1
-        if _is_enough(found := TokenFile(path), wanted, survivors):
+        if _is_enough(found := TokenFile(path), wanted, sample):
             return found
         assert n_bytes is not None  # all documents are enough
         n_bytes *= 2
 
 
-def sampled_texts(maps: Maps, name: str, survivors: Survivors, key: int, n_bytes: int) -> Iterator[str]:
+def sampled_texts(
+    maps: Maps, name: str, survivors: Survivors, key: int, n_bytes: int, cut: int | None = None
+) -> Iterator[str]:
     """Yield the texts with the smallest keyed numbers, of so many bytes together, shard after shard."""
-    limit = _limit(survivors, key, n_bytes)
-    read = partial(_read, survivors, key, limit)
-    for batch in maps.map(name, read, _items(survivors, key, limit), documents_in):
-        yield from (text or "" for text in batch.column("text").to_pylist())
+    sample = _Sample(survivors, key, cut).limited(n_bytes)
+    for batch in maps.map(name, sample.read, sample.items(), documents_in):
+        yield from batch.column("text").to_pylist()
 
 
-def _is_enough(file: TokenFile, wanted: int | None, survivors: Survivors) -> bool:
-    return len(file) == survivors.n_documents or (wanted is not None and int(file.lengths.sum()) >= wanted)
+def _is_enough(file: TokenFile, wanted: int | None, sample: "_Sample") -> bool:
+    return (wanted is not None and int(file.lengths.sum()) >= wanted) or len(file) == sample.n
 
 
-def _limit(survivors: Survivors, key: int, n_bytes: int) -> float:
-    """Return the keyed number up to which documents have at least so many bytes; memory is the sample's."""
-    numbers, sizes = np.empty(0), np.empty(0, np.int64)
-    for shard in survivors.shards:
-        found, inside = _numbers(survivors, shard, key)
-        numbers = np.concatenate([numbers, found[inside]])
-        sizes = np.concatenate([sizes, shard.read_column("n_bytes").to_numpy()[inside]])
-        order = np.argsort(numbers, kind="stable")
-        n = int(np.searchsorted(np.cumsum(sizes[order]), n_bytes)) + 1
-        numbers, sizes, is_all = numbers[order[:n]], sizes[order[:n]], n > len(order)
-    return ALL if not len(numbers) or is_all else float(numbers[-1])
+@dataclass(frozen=True)
+class _Sample:
+    """Documents, or pieces of them, with keyed numbers up to a limit."""
+
+    survivors: Survivors
+    key: int
+    cut: int | None
+    limit: float = ALL
+
+    @property
+    def n(self) -> int:
+        """How many documents or pieces there are, whatever the limit."""
+        if self.cut is None:
+            return self.survivors.n_documents
+        return sum(len(self._places(shard)[0]) for shard in self.survivors.shards)
+
+    def limited(self, n_bytes: int) -> "_Sample":
+        """Return those with the smallest numbers that have at least so many bytes; memory is the sample's."""
+        numbers, sizes = np.empty(0), np.empty(0, np.int64)
+        limit = ALL
+        for shard in self.survivors.shards:
+            *_, found, of_found = self._places(shard)
+            numbers, sizes = np.concatenate([numbers, found]), np.concatenate([sizes, of_found])
+            order = np.argsort(numbers, kind="stable")
+            n = int(np.searchsorted(np.cumsum(sizes[order]), n_bytes)) + 1
+            numbers, sizes, is_all = numbers[order[:n]], sizes[order[:n]], n > len(order)
+            limit = ALL if is_all else float(numbers[-1])
+        return replace(self, limit=limit)
+
+    def items(self) -> list[tuple[Shard, int]]:
+        """Return the row groups that have documents of the sample."""
+        found = []
+        for shard in self.survivors.shards:
+            row, _, number, _ = self._places(shard)
+            wanted = np.zeros(shard.rows, np.bool_)
+            wanted[row[number <= self.limit]] = True
+            groups = enumerate(shard.row_groups)
+            found += [(shard, group) for group, (start, n) in groups if wanted[start : start + n].any()]
+        return found
+
+    def read(self, item: tuple[Shard, int]) -> pa.RecordBatch:
+        """Return what of the sample is in one row group: doc_key and text."""
+        shard, group = item
+        start, n = shard.row_groups[group]
+        row, piece, number, _ = self._places(shard)
+        wanted = (row >= start) & (row < start + n) & (number <= self.limit)
+        rows, of_row = np.unique(row[wanted], return_inverse=True)
+        batch = shard.read_group(group, ["doc_key", "text"]).take(pa.array(rows - start))
+        texts = [text or "" for text in batch.column("text").to_pylist()]
+        if self.cut is not None:
+            texts = list(_cut(texts, of_row.tolist(), piece[wanted].tolist(), self.cut))
+        keys = batch.column("doc_key").to_numpy()[of_row] + piece[wanted].astype(np.uint64) * _NEXT_PIECE
+        return pa.record_batch({"doc_key": keys, "text": pa.array(texts, pa.large_string())})
+
+    def _places(self, shard: Shard) -> tuple[Ids, Ids, npt.NDArray[np.float64], Ids]:
+        """Return the row, the number within it, the keyed number and the bytes of each document or piece."""
+        row = np.flatnonzero(self.survivors.mask(shard))
+        size = shard.read_column("n_bytes").to_numpy()[row]
+        doc_key = shard.read_column("doc_key").to_numpy()[row]
+        if self.cut is None:
+            return row, np.zeros_like(row), uniform(doc_key, self.key), size
+        n_pieces = np.maximum(1, -(-size // self.cut))
+        piece = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+        row, size, doc_key = (np.repeat(of_document, n_pieces) for of_document in (row, size, doc_key))
+        number = uniform(doc_key + piece.astype(np.uint64) * _NEXT_PIECE, self.key)
+        return row, piece, number, np.minimum(self.cut, size - piece * self.cut)
 
 
-def _numbers(survivors: Survivors, shard: Shard, key: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    return uniform(shard.read_column("doc_key").to_numpy(), key), survivors.mask(shard)
+def _cut(texts: list[str], of_text: list[int], pieces: list[int], cut: int) -> Iterator[str]:
+    """Yield pieces of texts, each between multiples of `cut` bytes, without the characters that these cut in two."""
+    encoded = [text.encode() for text in texts]
+    for text, piece in zip(of_text, pieces, strict=True):
+        yield encoded[text][piece * cut : (piece + 1) * cut].decode(errors="ignore")
 
 
-def _items(survivors: Survivors, key: int, limit: float) -> list[tuple[Shard, int]]:
-    """Return the row groups that have documents of the sample."""
-    found = []
-    for shard in survivors.shards:
-        numbers, inside = _numbers(survivors, shard, key)
-        wanted = inside & (numbers <= limit)
-        groups = enumerate(shard.row_groups)
-        found += [(shard, group) for group, (start, n) in groups if wanted[start : start + n].any()]
-    return found
-
-
-def _read(survivors: Survivors, key: int, limit: float, item: tuple[Shard, int]) -> pa.RecordBatch:
-    """Return the documents of the sample in one row group: doc_key and text."""
-    shard, group = item
-    start, n = shard.row_groups[group]
-    batch = shard.read_group(group, ["doc_key", "text"])
-    inside = survivors.mask(shard)[start : start + n]
-    return batch.filter(pa.array(inside & (uniform(batch.column("doc_key").to_numpy(), key) <= limit)))
-
-
-def _batches(
-    maps: Maps, name: str, survivors: Survivors, tokenizer: Tokenizer, key: int, limit: float
-) -> Iterator[pa.RecordBatch]:
+def _batches(maps: Maps, name: str, sample: _Sample, tokenizer: Tokenizer) -> Iterator[pa.RecordBatch]:
     """Yield the documents of the sample as token ids."""
 
     def tokenised(item: tuple[Shard, int]) -> pa.RecordBatch:
-        batch = _read(survivors, key, limit, item)
-        texts = [text or "" for text in batch.column("text").to_pylist()]
+        batch = sample.read(item)
+        texts = batch.column("text").to_pylist()
         ids = [np.array(one.ids, np.uint32) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         offsets = np.cumsum([0, *map(len, ids)])
         values = np.concatenate(ids) if ids else np.empty(0, np.uint32)
         lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.uint32()))
         return pa.record_batch([batch.column("doc_key"), lists], schema=TOKENS)
 
-    return maps.map(name, tokenised, _items(survivors, key, limit), documents_in)
+    return maps.map(name, tokenised, sample.items(), documents_in)
