@@ -1,25 +1,21 @@
-"""The arithmetic of `benchmarks/learning_curves.py`: which points, how many tokens a loss needs, what is said of it."""
+"""The arithmetic of learning curves: the points, how many tokens a loss needs, what is said of it, and intervals."""
 
 import io
 import sys
 from math import log
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
-from learning_curves import (
-    draw_curves,
-    log_spaced,
-    mean_curve,
-    ratio_curve,
-    ratios_said,
-    times_fewer,
-    tokens_to,
-)
+from learning_curves import draw_curves, mean_curve, ratio_curve, ratios_said
+from learning_curves import times_fewer as times_fewer_after
+from tamis.pipelines.intervals import estimate, estimate_ratio, interval
+from tamis.pipelines.learning_curves import log_spaced, times_fewer, tokens_to
 
 FALLING = [(0, 6.0), (100, 5.0), (200, 4.0), (400, 3.0), (800, 2.0)]
 
@@ -64,12 +60,58 @@ def test_a_choice_that_is_worth_more_tokens_is_said_to_be(worth, slope, first):
     assert set(reached) <= found.keys()
     inside = [tokens for tokens in found if tokens * worth > baseline[0][0] * 1.001]
     assert [found[tokens] for tokens in inside] == pytest.approx([worth] * len(inside), rel=1e-6)
-    assert times_fewer(baseline, first, baseline[-1][1] - 0.1) is None
+    assert times_fewer_after(baseline, first, baseline[-1][1] - 0.1) is None
+    if worth < 1024:
+        assert times_fewer(baseline, better) == pytest.approx(worth, rel=1e-6)
+        assert times_fewer(better, baseline) == pytest.approx(1 / worth, rel=1e-6)
 
 
 def test_where_both_begin_nothing_is_saved_yet():
     assert ratio_curve(FALLING, [(0, 6.0), (10, 6.1), (50, 5.0), (100, 1.0)]) == [(50, 2.0)]
-    assert times_fewer(FALLING, 50, 6.5) == 0
+    assert times_fewer_after(FALLING, 50, 6.5) == 0
+
+
+def test_of_two_curves_the_lower_one_had_the_others_last_loss_with_fewer_tokens():
+    slower = [(tokens, loss + 1) for tokens, loss in FALLING]
+    assert times_fewer(slower, FALLING) == pytest.approx(2) and times_fewer(FALLING, slower) == pytest.approx(0.5)
+    assert times_fewer(FALLING, FALLING) == 1
+    rising = [(0, 2.5), (100, 2.8), (800, 2.6)]
+    assert times_fewer(rising, FALLING) == pytest.approx(800 / tokens_to(FALLING, 2.6))
+    assert times_fewer(rising, [(0, 2.5), (800, 2.0)]) is None, "nothing was learned of it, and no ratio says how much"
+    assert times_fewer([(0, 2.5), (800, 2.0)], rising) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "half"),
+    [
+        ([1.0, 3.0], 12.706204736432095 * 2**0.5 / 2**0.5),  # t of one degree of freedom, by deviation / root of n
+        ([1.0, 2.0, 3.0], 4.302652729911275 / 3**0.5),
+        ([5.0, 5.0, 5.0, 5.0], 0.0),
+        ([0.0, 0.0, 3.0, 3.0, 4.0], 2.7764451051977987 * 3.5**0.5 / 5**0.5),
+    ],
+)
+def test_an_interval_is_students(values, half):
+    mean = sum(values) / len(values)
+    assert interval(values) == pytest.approx((mean - half, mean + half))
+    assert estimate(values)["mean"] == pytest.approx(mean) and estimate(values)["seeds"] == values
+
+
+def test_intervals_have_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(5)
+    hits = [low < 7 < high for low, high in (interval(rng.normal(7, 2, 3).tolist()) for _ in range(4000))]
+    assert 0.94 < np.mean(hits) < 0.96
+
+
+def test_one_value_has_no_interval():
+    assert interval([3.0]) is None and estimate([3.0]) == {"mean": 3.0, "interval": None, "seeds": [3.0]}
+
+
+def test_ratios_are_averaged_as_factors():
+    found = estimate_ratio([1.0, 2.0, 4.0])
+    assert found["mean"] == pytest.approx(2)
+    width = 2 ** (4.302652729911275 / 3**0.5)
+    assert found["interval"] == pytest.approx([2 / width, 2 * width])
+    assert estimate_ratio([2.0, None]) == {"mean": None, "interval": None, "seeds": [2.0, None]}
 
 
 def test_curves_are_averaged_point_by_point():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tamis.features.decoder import Decoder, build
 from tamis.features.packing import Packing, Position
+from tamis.pipelines import resuming
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import proxy_training
@@ -60,7 +61,7 @@ def test_a_killed_training_ends_as_a_whole_one(case, tmp_path, monkeypatch):
     (path,) = tmp_path.glob("*.json")
     path.unlink()
 
-    publish = proxy_training.publish_checkpoint
+    publish = resuming.publish_checkpoint
     kept = []
 
     def publish_and_die(folder, scratch, step, tensors, rest):
@@ -69,8 +70,8 @@ def test_a_killed_training_ends_as_a_whole_one(case, tmp_path, monkeypatch):
         if step == 33:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(proxy_training, "CHECKPOINT_S", 0)
-    monkeypatch.setattr(proxy_training, "publish_checkpoint", publish_and_die)
+    monkeypatch.setattr(resuming, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(resuming, "publish_checkpoint", publish_and_die)
     with pytest.raises(KeyboardInterrupt):
         proxy_training.curve(case, "random", 0)
     assert kept[-1] == 33 and not list(tmp_path.glob("*.json"))
@@ -80,7 +81,7 @@ def test_a_killed_training_ends_as_a_whole_one(case, tmp_path, monkeypatch):
 
 def test_a_finished_training_is_not_done_again_and_another_seed_is_another(case, monkeypatch):
     first, other = (proxy_training.curve(case, "dsir", seed) for seed in (0, 1))
-    monkeypatch.setattr(proxy_training, "train", None)
+    monkeypatch.setattr(proxy_training, "train_with_losses", None)
     assert proxy_training.curve(case, "dsir", 0) == first and first["points"] != other["points"]
     case.rate = 2e-3
     with pytest.raises(TypeError):

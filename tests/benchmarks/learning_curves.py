@@ -1,37 +1,17 @@
-"""Losses by tokens of training: where they are taken, how many tokens a loss needs, and a picture.
+"""Losses by tokens of training: how many times more tokens the baseline needs, what is said of it, and a picture.
 
-Between two points a curve is a line over the logarithm of the tokens. A loss is reached where the curve first comes
-down to it: noise lets a flat curve touch a loss early, which favours whoever is asked, here the baseline.
+A loss is reached where the curve first comes down to it: noise lets a flat curve touch a loss early, which favours
+whoever is asked, here the baseline.
 """
 
 import io
 import statistics
-from itertools import pairwise
-from math import exp, log, log2
 
 from tamis.pipelines.cluster_map import COLOURS, DPI
+from tamis.pipelines.learning_curves import tokens_to
 
 BASELINE = "#404040"
 WIDTH, HEIGHT = 1200, 560
-
-
-def log_spaced(first, last, a_doubling):
-    """Return whole numbers from `first` on, so many in each doubling where there are as many, and `last` itself."""
-    n_between = int(a_doubling * log2(last / first)) if last > first else -1
-    return sorted({last} | {round(first * 2 ** (i / a_doubling)) for i in range(n_between + 1)})
-
-
-def tokens_to(curve, loss):
-    """Return how many tokens a curve [(tokens, loss), ...] needs to come down to a loss, None where it does not."""
-    if curve[0][1] <= loss:
-        return float(curve[0][0])
-    for (before, high), (after, low) in pairwise(curve):
-        if low <= loss:
-            share = (high - loss) / (high - low)
-            if before == 0:  # which has no logarithm
-                return share * after
-            return exp(log(before) + share * log(after / before))
-    return None
 
 
 def times_fewer(baseline, tokens, loss):

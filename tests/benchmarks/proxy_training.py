@@ -21,24 +21,23 @@ Every finished training is a file, and one that goes on has a checkpoint each mi
 import argparse
 import json
 import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from learning_curves import draw_curves, log_spaced, ratios_said, spread, times_fewer, tokens_to
+from learning_curves import draw_curves, ratios_said, spread, times_fewer
 from quarter import PRIOR, TARGETS, chosen, configuration, domain_shares, held_out_texts, pool, run, selectors
 from side_by_side import WORK, report
 from tamis.features.byte_bpe import END_ID
 from tamis.features.causal_loading import read_causal_model
 from tamis.features.decoder import SIZES, build
 from tamis.features.packing import Packing, Position
-from tamis.features.training import held_out_loss, train
 from tamis.features.training_settings import Settings
-from tamis.features.training_state import State
+from tamis.pipelines.learning_curves import log_spaced, tokens_to
+from tamis.pipelines.proxy_training import train_with_losses
+from tamis.pipelines.resuming import Resuming
 from tamis.selectors.keyed import stream_key, uniform
-from tamis.storage.checkpoints import newest_checkpoint, publish_checkpoint
 from tamis.storage.fingerprint import fingerprint
 from tamis.storage.model_files import model_digest
 from tamis.storage.publish import publish_bytes, publish_json
@@ -49,7 +48,6 @@ BASELINE = "random"
 COMPARED = ("color_filter", "conditional only", "dsir", "zip_fit")
 BATCH, WARMUP = 8, 20
 FIRST_STEP, A_DOUBLING = 8, 3
-CHECKPOINT_S = 60
 N_GENERAL = 64
 ENCODED_AT_ONCE = 2048
 PIECE = 1024
@@ -154,35 +152,26 @@ def curve(case, who, seed):
 
 def _trained(case, who, seed, settings, parts, folder):
     """Return (tokens, loss, general loss) at every point of the grid, and how long it took."""
-    update = BATCH * case.context
+    update, budget = BATCH * case.context, case.budgets[who]
     grid = {*log_spaced(FIRST_STEP, settings.steps, A_DOUBLING), case.budget // update}
-    model = case.model(seed)
-    kept = newest_checkpoint(folder)
-    points, before = (kept.rest["points"], kept.rest["seconds"]) if kept else ([], 0.0)
-    begin = saved = time.monotonic()
-
-    def measure(step):
-        losses = (held_out_loss(model, part, settings) for part in (case.held_out, case.general))
-        points.append([min(step * update, case.budgets[who]), *losses])
-
-    def after(progress):
-        nonlocal saved
-        step, now = progress.history.step, time.monotonic()
-        if step in grid:
-            measure(step)
-        if now - saved >= CHECKPOINT_S:
-            tensors, rest = progress.state().parts()
-            rest |= {"points": points, "seconds": before + now - begin}
-            publish_checkpoint(folder, FOLDER / "tmp", step, tensors, rest)
-            saved = now
-            print(f"{folder.name}: step {step:,} of {settings.steps:,}, loss {points[-1][1]:.4f}", flush=True)
-
-    if kept is None:
-        measure(0)
-    sequences = Packing(lambda first: parts[first:], case.context, case.budgets[who], begin=())
-    train(model, sequences, settings, state=State.of(kept.tensors, kept.rest) if kept else None, on_progress=after)
+    run = Resuming(folder, FOLDER / "tmp")
+    sequences = Packing(lambda first: parts[first:], case.context, budget, begin=())
+    held = (case.held_out, case.general)
+    points = train_with_losses(
+        case.model(seed), sequences, settings, held, grid, update, run, told(folder.name, settings)
+    )
     shutil.rmtree(folder, ignore_errors=True)
-    return points, before + time.monotonic() - begin
+    return [[min(tokens, budget), *losses] for tokens, *losses in points], run.seconds
+
+
+def told(name, settings):
+    """Return what says now and then how far a training is."""
+
+    def after(step, loss):
+        if step % 200 == 0:
+            print(f"{name}: step {step:,} of {settings.steps:,}, loss {loss:.4f}", flush=True)
+
+    return after
 
 
 def table(case, curves):
