@@ -24,7 +24,7 @@ class AlarmLimits(Strict):
         0.9, description="the rank correlation of score and bytes is above this, or below minus this"
     )
     few_effective: float | None = Field(
-        0.01, description="the weight lies on fewer documents than this share of those that were chosen"
+        0.01, description="by: gumbel: the weight lies on fewer documents than this share of those that it drew"
     )
     budget_not_met: bool = Field(True, description="off: the exit code is 3 all the same, and the warning stays")
 

@@ -141,25 +141,26 @@ def _follows_length(step: str, manifest: Manifest, limit: float) -> Iterator[Ala
 
 
 def _few_effective(step: str, manifest: Manifest, limit: float) -> Iterator[Alarm]:
-    """Compare the documents that the whole weight lies on with those that were chosen by it, where any was not."""
-    if manifest["kind"] != "select" or _weighed_otherwise(manifest):
-        return
-    for column, cut in manifest["cuts"].items():
+    """Compare the documents that the whole weight lies on with those that were drawn by it.
+
+    Only of a Gumbel cut that left some: to take the top of a list is what other cuts are for.
+    """
+    for column, cut in manifest.get("cuts", {}).items() if _drawn_as_weighed(manifest) else ():
         effective = manifest["health"].get(f"effective_sample{column.removeprefix('score')}_size")
         if effective is not None and effective < limit * cut["n_kept"] and cut["n_kept"] < cut["n_eligible"]:
             share = effective / cut["n_kept"]
             message = (
-                f"the weight of {column} lies on {effective:,.3g} documents, and {cut['n_kept']:,} were chosen "
-                f"({100 * share:.2g}%): beside those few the weights say next to nothing, so this is no sample but the "
-                "top of a list; flatten them (a higher `temperature`, scores normalised by length) or choose fewer"
+                f"the weight of {column} lies on {effective:,.3g} documents, and {cut['n_kept']:,} were drawn by it "
+                f"({100 * share:.2g}%), nearly all of them with next to no weight; compare the choice with that of "
+                "`by: top` and of other temperatures (`from overlap('RUN', 'RUN')` of the catalogue)"
             )
             yield Alarm(step, "few_effective", share, limit, message)
 
 
-def _weighed_otherwise(manifest: Manifest) -> bool:
-    """Say whether the size is that of other weights than the cut's: manifests without `scores` took temperature 1."""
-    cut = manifest["recipe"]["cut"]
-    return "scores" not in manifest and cut["by"] == "gumbel" and cut["temperature"] != 1
+def _drawn_as_weighed(manifest: Manifest) -> bool:
+    """Say whether the cut drew by the weights whose size is given: manifests without `scores` took temperature 1."""
+    cut = manifest["recipe"].get("cut", {})
+    return cut.get("by") == "gumbel" and ("scores" in manifest or cut["temperature"] == 1)
 
 
 def _budget_not_met(step: str, manifest: Manifest) -> Iterator[Alarm]:

@@ -142,25 +142,31 @@ def test_weights_that_lie_on_few_documents(tmp_path):
     run = run_small(config)
     assert found(run) == [("best", "few_effective")]
     (alarm,) = run.record.alarms
-    assert alarm["value"] == pytest.approx(1 / 150) and "1 documents, and 150 were chosen" in alarm["message"]
+    assert alarm["value"] == pytest.approx(1 / 150) and "1 documents, and 150 were drawn" in alarm["message"]
     flat = run_small(config, "flows.small.steps.best.cut.temperature=100")
     assert found(flat) == [] and flat.steps[0]["health"]["effective_sample_size"] > 100
 
 
-def test_official_weights_of_unequal_documents_lie_on_few_of_them(tmp_path):
-    """By any cut: DSIR's scores are logarithms of weights. Several targets are judged each by its own column."""
+def test_the_top_of_a_list_is_no_draw(tmp_path):
+    step = by_score(by="top", budget={"documents": 150})
+    score = lambda number, record: 100 * (number == 7) + number % 3  # noqa: E731
+    assert found(run_small(scored_case(tmp_path, score, step))) == []
+    everything = [f"flows.small.steps.best.cut={cut}" for cut in ("{by: gumbel, budget: {documents: 300}}",)]
+    assert found(run_small(tmp_path / "flows.yaml", *everything)) == [("best", "removes_nothing")]
+
+
+def test_several_targets_are_judged_each_by_its_own_column(tmp_path):
     official = {"hash": "sha256", "buckets": 10000, "mix": 0, "normalise": "none"}
     step = {"name": "s", "select": "dsir", "target": ["code", "other"], "with": official,
-            "cut": {"budget": {"documents": 450}}}  # fmt: skip
+            "cut": {"by": "gumbel", "budget": {"documents": 450}}}  # fmt: skip
     targets = {"code": {"files": ["code.jsonl"]}, "other": {"files": ["other.jsonl"]}}
     config = make_case(tmp_path, n=600, steps=[step], targets=targets)
     write_jsonl(tmp_path / "other.jsonl", [{"id": str(i), "text": r["text"]} for i, r in enumerate(documents(30, 5))])
     run = run_small(config)
-    sizes = [run.steps[0]["health"][f"effective_sample_{name}_size"] for name in ("code", "other")]
-    chosen = [run.steps[0]["cuts"][f"score_{name}"]["n_kept"] for name in ("code", "other")]
-    few = [alarm["message"].split()[3] for alarm in run.record.alarms if alarm["name"] == "few_effective"]
-    expected = [size < 0.01 * n for size, n in zip(sizes, chosen, strict=True)]
-    assert few == [f"score_{name}" for name, few in zip(("code", "other"), expected, strict=True) if few] and few
+    health, cuts = run.steps[0]["health"], run.steps[0]["cuts"]
+    share = {n: health[f"effective_sample_{n}_size"] / cuts[f"score_{n}"]["n_kept"] for n in ("code", "other")}
+    said = [(a["message"].split()[3], a["value"]) for a in run.record.alarms if a["name"] == "few_effective"]
+    assert said == [(f"score_{n}", value) for n, value in share.items() if value < 0.01] and said
 
 
 @pytest.mark.parametrize(("cut", "value", "why"), [
