@@ -30,7 +30,7 @@ from .mixture_draw import draw
 from .mixture_entries import PartEntry
 from .mixture_order import SCORE, Ordered, order_expression
 from .mixture_parts import MixturePart, Pool, make_part
-from .mixture_shortfall import inherited, unmet
+from .mixture_shortfall import inherited, inherited_alarms, unmet
 from .mixture_texts import repeated_texts
 from .outputs import Output
 from .runs import RunRecord, Stage, load_run
@@ -95,6 +95,8 @@ def mix(work: Work, name: str, entry: MixtureEntry, runs: Mapping[str, RunRecord
     }  # fmt: skip
     for warning in (*inherited(runs), *unmet(entry, manifest)):
         work.log.warn(warning)
+    for alarm in inherited_alarms(runs):
+        work.log.alarm(alarm)
     ordered = Ordered(work, name, entry.order, manifest, {corpus: s.shards for corpus, s in snapshots.items()})
     ordered.measure()
     for output in entry.outputs:
@@ -176,6 +178,7 @@ def _write(
     counted = map(form.counted, ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes)))
     manifest, composition = form.publish(folder, counted, about, {"parts": drawn["parts"]})
     manifest["unordered"] = ordered.unordered
-    work.lake.publish_bytes(folder / "card.md", mixture_card(manifest, drawn["sources"], composition.licences).encode())
+    page = mixture_card(manifest, drawn["sources"], work.log.record.alarms, composition.licences)
+    work.lake.publish_bytes(folder / "card.md", page.encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
     return manifest

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from .alarms import Alarm
 from .mixture_entries import Mixture
 from .runs import RunRecord
 
@@ -16,6 +17,12 @@ def inherited(runs: Mapping[str, RunRecord]) -> Iterator[str]:
     """Yield what the flows of a mixture warned of."""
     for flow, run in runs.items():
         yield from (f"flow {flow}: {warning}" for warning in run.warnings)
+
+
+def inherited_alarms(runs: Mapping[str, RunRecord]) -> Iterator[Alarm]:
+    """Yield the alarms of the flows of a mixture, by the limits that those runs had; a step is `flow/step` here."""
+    for flow, run in runs.items():
+        yield from (Alarm(**{**alarm, "step": f"{flow}/{alarm['step']}"}) for alarm in run.alarms)
 
 
 def unmet(entry: Mixture, draw: Mapping[str, Any]) -> Iterator[str]:

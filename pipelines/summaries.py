@@ -68,11 +68,11 @@ def _print_record(record: RunRecord) -> None:
 
 def _print_concerns(record: RunRecord) -> None:
     """Print alarms and warnings; what is both is said once."""
-    texts = {f"step {alarm['step']}: {alarm['message']}": alarm["name"] for alarm in record.alarms}
-    for text, name in texts.items():
-        print_line(f"alarm     {text} [{name}]")
+    for alarm in record.alarms:
+        print_line(f"alarm     step {alarm['step']}: {alarm['message']} [{alarm['name']}]")
+    said = tuple(alarm["message"] for alarm in record.alarms)
     for warning in record.warnings:
-        if warning not in texts:
+        if not warning.endswith(said):
             print_line(f"warning   {warning}")
 
 

@@ -71,8 +71,13 @@ def _licences(licences: Rows) -> str:
     return f"{_counted('licence', licences)}\n\nThe texts keep the licences of their sources. {rest}"
 
 
-def mixture_card(manifest: dict[str, Any], sources: list[dict[str, Any]], licences: Rows) -> str:
-    """Return the card of one written form; `sources` are copies and tokens by part and source, largest first."""
+def mixture_card(
+    manifest: dict[str, Any], sources: list[dict[str, Any]], alarms: list[dict[str, Any]], licences: Rows
+) -> str:
+    """Return the card of one written form.
+
+    `sources` are copies and tokens by part and source, largest first; `alarms` those of the flows that it draws from.
+    """
     m = manifest
     order = m["order"]["by"]
     shown = [column for column in _COLUMNS if column != "source" or any(part["source"] for part in m["parts"])]
@@ -93,6 +98,7 @@ def mixture_card(manifest: dict[str, Any], sources: list[dict[str, Any]], licenc
         markdown_table(["part", "source", "copies", "tokens"],
                        [[s["part"], s["source"], s["copies"], s["tokens"]] for s in sources[:SOURCES_SHOWN]]) + left,
         _written(m),
+        _alarms(alarms),
         _licences(licences),
     ]  # fmt: skip
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(s for s in sections if s) + "\n"

@@ -12,6 +12,7 @@ from tamis.pipelines import cli
 from tamis.pipelines.alarm_limits import AlarmLimits, limits_of
 from tamis.pipelines.alarms import alarms, unmet
 from tamis.pipelines.runs import load_run
+from tamis.pipelines.summaries import print_run
 from tamis.storage.lake import read_json
 from tamis.storage.selections import load_selection
 
@@ -24,6 +25,10 @@ ALL = ("removes_nothing", "removes_most", "nan_scores", "follows_length", "few_e
 def by_score(**cut):
     """A step whose scores are those of `scores.parquet`."""
     return {"name": "best", "select": "perplexity", "with": {"losses": "mine", "keep": "high"}, "cut": cut}
+
+
+def by_random(cut):
+    return {"name": "s", "select": "random", "cut": cut}
 
 
 def scored_case(folder, score, step, n=300):
@@ -55,8 +60,7 @@ def test_a_healthy_flow_of_every_kind_of_step_is_silent(tmp_path):
 @pytest.mark.parametrize("step", [
     {"name": "s", "filter": {"some": "stats.n_words >= 0", "more": "n_bytes >= 0"}}, {"name": "s", "dedup": "exact"},
     {"name": "s", "decontaminate": "code"}, {"name": "s", "decontaminate": "code", "with": {"action": "flag"}},
-    {"name": "s", "select": "random", "cut": {"budget": {"fraction": 1}}},
-    {"name": "s", "select": "random", "cut": {"by": "threshold", "min_score": -1}},
+    by_random({"budget": {"fraction": 1}}), by_random({"by": "threshold", "min_score": -1}),
 ])  # fmt: skip
 def test_a_step_that_removes_nothing(tmp_path, step):
     run = run_small(make_case(tmp_path, steps=[TWINS, LEAKS, step]))
@@ -88,8 +92,7 @@ def test_a_step_without_a_budget_that_removes_most(tmp_path, step, what):
 
 @pytest.mark.parametrize("cut", [{"budget": {"documents": 1}}, {"by": "percentile", "percent": 1}])
 def test_a_step_with_a_budget_removes_what_it_was_told_to(tmp_path, cut):
-    step = {"name": "s", "select": "random", "cut": cut}
-    assert found(run_small(make_case(tmp_path, steps=[step]))) == []
+    assert found(run_small(make_case(tmp_path, steps=[by_random(cut)]))) == []
 
 
 def test_a_flagging_step_is_judged_by_what_it_flags(tmp_path):
@@ -175,8 +178,7 @@ def test_several_targets_are_judged_each_by_its_own_column(tmp_path):
     ({"budget": {"documents": 100}, "per": "source", "shares": {"code": 0.5, "nowhere": 0.5}}, 0.0, "has that value"),
 ])  # fmt: skip
 def test_a_budget_that_is_not_met(tmp_path, cut, value, why):
-    step = {"name": "s", "select": "random", "cut": cut}
-    config = make_case(tmp_path, steps=[step])
+    config = make_case(tmp_path, steps=[by_random(cut)])
     for override in ([], ["alarms.budget_not_met=off"]):
         run = run_small(config, *override)
         assert run.exit_code == 3 and any(why in warning for warning in run.record.warnings)
@@ -201,11 +203,20 @@ def test_other_limits_compute_nothing_and_are_those_that_count(tmp_path):
     assert {r[0] for r in tamis.sql(lower.lake, "select value > threshold from alarms where step = 'clean'").fetchall()}
 
 
-def test_a_mixture_of_the_flow_finds_its_run_under_other_limits(tmp_path):
+def test_a_mixture_has_the_alarms_of_its_flows(tmp_path, capsys):
     parts = {"all": {"budget": {"tokens": 100}, "parts": [{"flow": "small"}]}}
-    config = make_case(tmp_path, mixtures=parts)
+    short = by_random({"budget": {"documents": 400}})
+    config = make_case(tmp_path, mixtures=parts, steps=[short])
     first = run_small(config)
-    assert tamis.mix(config, "all", overrides=["alarms=off"]).mixture["runs"] == {"small": first.id}
+    assert found(first) == [("s", "removes_nothing"), ("s", "budget_not_met")]
+    mixed = tamis.mix(config, "all", overrides=["alarms=off"])
+    assert mixed.mixture["runs"] == {"small": first.id}, "other limits make no other run"
+    assert found(mixed) == [("small/s", "removes_nothing"), ("small/s", "budget_not_met")] and mixed.exit_code == 3
+    assert (
+        "| small/s | budget not met | the budget is not met, 300 of 400" in (mixed.outputs[0] / "card.md").read_text()
+    )
+    print_run(mixed, as_json=False)
+    assert capsys.readouterr().out.count("is not met") == 1
 
 
 def test_alarms_are_in_the_record_the_card_and_the_catalogue(tmp_path):

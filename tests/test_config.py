@@ -79,6 +79,17 @@ def test_targets_may_have_proportions(tmp_path):
     ("text", "place", "nearest"),
     [
         ("sead: 1", "sead", "seed"),
+        ("alarms: {remove_most: 1%}", "alarms.remove_most", "removes_most"),
+        (
+            "flows: {f: {corpus: web, alarms: {remove_most: 1%}, steps: []}}",
+            "flows.f.alarms.remove_most",
+            "removes_most",
+        ),
+        (
+            with_step("{name: a, dedup: e, alarms: {nan_score: 1%}}"),
+            "flows.f.steps.0.dedup.alarms.nan_score",
+            "nan_scores",
+        ),
         ("corpora: {web: {file: [a]}}", "corpora.web.file", "files"),
         ("corpora: {web: {files: [a], fields: {txt: body}}}", "corpora.web.fields.txt", "text"),
         ("corpora: {web: {files: [a], hold_out: 1}}", "corpora.web.hold_out", None),
@@ -129,6 +140,12 @@ def test_an_unknown_key_names_its_place_and_the_nearest(tmp_path, text, place, n
         (with_step("{name: a, dedup: exact}, {name: a, filter: {r: 'true'}}"), "two steps are named 'a'"),
         (with_step("{name: a, filter: {}}"), "flows.f.steps.0.filter.filter"),
         (with_step("{name: a, filter: {\"it's\": 'true'}}"), "it's"),
+        ("alarms: {removes_most: 95}", "alarms.removes_most: 95 is not a share such as 95% or 0.95"),
+        ("alarms: {removes_most: 101%}", "alarms.removes_most: '101%' is not between 0% and 100%"),
+        ("alarms: {follows_length: .nan}", "alarms.follows_length: nan is not a share"),
+        ("alarms: {nan_scores: [1]}", "alarms.nan_scores: [1] is not a share"),
+        ("alarms: {budget_not_met: 95%}", "alarms.budget_not_met: '95%' is neither on nor off"),
+        ("alarms: on", "alarms: Input should be a valid dictionary or instance of AlarmLimits"),
         (with_cut("{}"), "needs a `budget`"),
         (with_cut("{by: threshold}"), "`by: threshold` needs `min_score`"),
         (with_cut("{by: percentile}"), "`by: percentile` needs `percent`"),
@@ -227,6 +244,23 @@ def test_percentages(value, expected):
 def test_no_percentages(value):
     with pytest.raises(ValueError, match="is not between 0% and 100%"):
         parse_share(value)
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("off", None), ("'off'", None), ("false", None), ("~", None), ("on", 0.95), ("true", 0.95), ("99%", 0.99),
+    ("0.99", 0.99), ("'0.99'", 0.99), ("1", 1.0), ("0", 0.0), ("1e-3", 0.001),
+])  # fmt: skip
+def test_the_limit_of_an_alarm_is_a_share_or_off(tmp_path, value, expected):
+    assert load(tmp_path, f"alarms: {{removes_most: {value}}}").config.alarms.removes_most == expected
+    step = with_step(f"{{name: a, dedup: exact, alarms: {{removes_most: {value}}}}}")
+    found = load(tmp_path, step).config.flows["f"].steps[0].alarms
+    assert found.removes_most == expected and found.model_fields_set == {"removes_most"}
+
+
+@pytest.mark.parametrize("value", ["off", "false", "'off'"])
+def test_all_alarms_can_be_off(tmp_path, value):
+    found = load(tmp_path, f"alarms: {value}").config.alarms
+    assert set(dict(found).values()) == {None, False} and found.model_fields_set == set(dict(found))
 
 
 @given(st.integers(0, 2**63 - 1))

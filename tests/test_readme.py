@@ -10,6 +10,7 @@ import yaml
 from small_flow import make_case
 from small_tokens import token_export
 from tamis.features.registry import REGISTRY as FEATURES
+from tamis.pipelines.alarm_limits import AlarmLimits
 from tamis.pipelines.cli import app
 from tamis.pipelines.config import Config
 from tamis.pipelines.loading import load_config
@@ -72,12 +73,15 @@ def test_the_mixture_is_one_of_that_configuration():
 
 
 def test_the_repositorys_own_configuration_is_valid():
-    assert {"demo", "demo_random"} <= load_config(ROOT / "flows.yaml").config.flows.keys()
+    config = load_config(ROOT / "flows.yaml").config
+    assert {"demo", "demo_random"} <= config.flows.keys()
+    assert config.alarms == AlarmLimits() and config.alarms.model_fields_set == AlarmLimits.model_fields.keys()
 
 
 def test_the_tables_list_what_there_is():
     assert first_cells("selector") == list(SELECTORS.names())
     assert first_cells("feature") == list(FEATURES.names())
+    assert first_cells("alarm") == list(AlarmLimits.model_fields)
     commands = {c.name for c in app.registered_commands} | {f"catalog {c.name}" for g in app.registered_groups
                                                             for c in g.typer_instance.registered_commands}  # fmt: skip
     assert {
