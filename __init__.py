@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pipelines.api import Run, export, ingest, load, mix, replay, run, sql, train_aux
     from .pipelines.comparing import compare
-    from .pipelines.explaining import explain, explain_token
+    from .pipelines.explaining import explain
+    from .pipelines.explaining_tokens import explain_token
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
     from .storage.lake import Lake
@@ -39,7 +40,7 @@ _HOME = {
     "Run": "tamis.pipelines.api",
     "compare": "tamis.pipelines.comparing",
     "explain": "tamis.pipelines.explaining",
-    "explain_token": "tamis.pipelines.explaining",
+    "explain_token": "tamis.pipelines.explaining_tokens",
     "export": "tamis.pipelines.api",
     "ingest": "tamis.pipelines.api",
     "load": "tamis.pipelines.api",

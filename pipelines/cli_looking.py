@@ -25,24 +25,38 @@ def status_command(
 
 def explain_command(
     doc_id: Annotated[str | None, typer.Argument(help="Id of a document.")] = None,
+    text: Annotated[str | None, typer.Option(help="Instead of an id: a piece of its text, letter for letter.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="FILE:LINE", help="Instead of an id: where it stands in a raw file.")
+    ] = None,
     export: Annotated[Path | None, typer.Option(help="With --token: the folder of an exported mixture.")] = None,
     token: Annotated[int | None, typer.Option(min=0, help="A token of it, counted from 0 over all its files.")] = None,
     run: Annotated[str | None, typer.Option(help="Only this run: its id or a part of it, or a flow.")] = None,
+    reasons: Annotated[
+        bool, typer.Option(help="Say where each score comes from; of losses that takes their models.")
+    ] = True,
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say why a document is in or out: every step that saw it, its score and rank, the cut, and its raw file."""
-    from .explaining import explain, explain_token
-    from .explanations import print_explanation, print_token
+    """Say why a document is in or out: what every step read, decided and why, its score, rank and cut, its raw file."""
+    from .explaining import explain
+    from .explaining_tokens import explain_token
+    from .explanations import print_explanation, print_found, print_token
+    from .finding import explain_at, explain_text
 
-    if doc_id is not None and export is None and token is None:
-        print_explanation(explain(_lake(lake, config), doc_id, run=run), as_json)
-    elif doc_id is None and export is not None and token is not None:
+    ways = [doc_id, text, at, export]
+    if sum(way is not None for way in ways) != 1 or (export is None) != (token is None):
+        raise ConfigError("explain needs one of: the id of a document, --text, --at, or --export DIR with --token N")
+    if export is not None and token is not None:
         home = None if lake is None and not config.exists() else _lake(lake, config)
         print_token(explain_token(home, export, token), as_json)
+    elif doc_id is not None:
+        print_explanation(explain(_lake(lake, config), doc_id, run=run, with_reasons=reasons), as_json)
     else:
-        raise ConfigError("explain needs either the id of a document, or both --export DIR and --token N")
+        found = explain_text if text is not None else explain_at
+        told = found(_lake(lake, config), text or at or "", run=run, with_reasons=reasons)
+        raise typer.Exit(print_found(told, as_json))
 
 
 def compare_command(

@@ -4,12 +4,14 @@ Nothing is computed for it. Values of features are read by the keys that the run
 configuration of today nor the models of then; only who computes anew (a loss by token) needs these.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ..features.base import Feature
@@ -23,9 +25,11 @@ from .aux_models import with_models
 from .config import Config
 from .ingesting import target_corpus, visible_target
 from .loading import load_config
-from .measuring import Column, feature_key
+from .measuring import Column, Reader, feature_key
 from .plugins import make_feature
 from .runs import RunRecord
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class KeptColumn(Column):
     kept: str = ""
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         """Name of the feature's numbers."""
         return self.kept
 
@@ -85,6 +89,18 @@ class OpenedRun:
     def shards(self) -> dict[str, Shard]:
         """The shards of its corpus, by digest."""
         return {s.digest: s for s in load_snapshot(self.lake, self.record.corpus, self.record.snapshot).shards}
+
+    def read(self, shard: Shard, rows: Rows, reader: Callable[[Survivors], Reader]) -> Iterator[pa.RecordBatch]:
+        """Yield what a reader reads of some rows of a shard, by row groups. Raises LakeError where values are gone."""
+        mask = np.zeros(shard.rows, np.bool_)
+        mask[rows] = True
+        mine = reader(Survivors(self.record.corpus, (shard,), lambda _: mask))
+        try:
+            for number, (start, n) in enumerate(shard.row_groups):
+                if mask[start : start + n].any():
+                    yield mine.read((shard, number))
+        except LookupError:
+            raise LakeError(f"features that run {self.record.run} read are not in the lake any more") from None
 
     def target(self, name: str) -> Survivors:
         """Return what selectors saw of a target."""

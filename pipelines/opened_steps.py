@@ -23,7 +23,6 @@ from ..storage.fingerprint import fingerprint
 from ..storage.lake import read_json
 from ..storage.shards import Shard
 from ..storage.state import load_state
-from ..storage.survivors import Survivors
 from .measuring import Reader
 from .opened_runs import KeptColumn, KeyedFeatures, OpenedRun
 from .plugins import make_selector
@@ -118,16 +117,21 @@ class OpenedStep:
         path = self.run.lake.selection(self.record["selection"]) / f"{shard.digest}.parquet"
         return self.run.lake.table(self._there(path, "the result"), ["row", "kept", "score", "rank"])
 
-    def entered(self, shard: Shard) -> Any:
-        """Return the rows of a shard that entered, ascending."""
-        return self.verdicts(shard).column("row").to_numpy()
+    def entered(self, places: Sequence[Place]) -> list[Place]:
+        """Return those of the places, each once, whose documents entered."""
+        rows = {
+            digest: set(self.verdicts(self.run.shards[digest]).column("row").to_pylist())
+            for digest in {shard for shard, _ in places} & set(self.run.shards)
+        }
+        return [place for place in dict.fromkeys(places) if place[1] in rows.get(place[0], ())]
 
     def seen(self, places: Sequence[Place]) -> tuple[pa.RecordBatch, pa.Table]:
         """Return what `score` saw of documents that entered, in the order of the places, and their scores.
 
         The batch has `shard`, `doc_id` and `text` beside. There is at least one place.
         """
-        batches, tables, found = [], [], {}
+        batches, tables = [], []
+        found: dict[Place, int] = {}
         for digest in dict.fromkeys(shard for shard, _ in places):
             shard = self.run.shards[digest]
             rows = np.unique([row for other, row in places if other == digest])
@@ -167,12 +171,4 @@ class OpenedStep:
 
     def _read(self, shard: Shard, rows: Any, more: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield what `score` saw of some rows of a shard, by row groups."""
-        mask = np.zeros(shard.rows, np.bool_)
-        mask[rows] = True
-        reader = self.inputs.pool(self.run.lake, Survivors(self.run.record.corpus, (shard,), lambda _: mask), *more)
-        try:
-            for number, (start, n) in enumerate(shard.row_groups):
-                if mask[start : start + n].any():
-                    yield reader.read((shard, number))
-        except LookupError:
-            raise LakeError(f"features that step {self.name!r} read are not in the lake any more") from None
+        return self.run.read(shard, rows, lambda survivors: self.inputs.pool(self.run.lake, survivors, *more))

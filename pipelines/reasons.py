@@ -37,16 +37,11 @@ def step_reasons(step: OpenedStep, places: Sequence[Place], most: int) -> list[R
     if "selector" not in step.record and step.record["kind"] != "dedup":
         return [None] * len(places)
     try:
-        entered = [place for place in dict.fromkeys(places) if _entered(step, place)]
+        entered = step.entered(places)
         found = _reasons(step, entered, most) if entered else {}
     except TamisError as error:
         return [Reason("missing", str(error))] * len(places)
     return [found.get(place) for place in places]
-
-
-def _entered(step: OpenedStep, place: Place) -> bool:
-    shard, row = place
-    return shard in step.run.shards and row in step.entered(step.run.shards[shard])
 
 
 def _reasons(step: OpenedStep, places: Sequence[Place], most: int) -> dict[Place, Reason | None]:
@@ -66,8 +61,9 @@ def _with_texts(step: OpenedStep, found: Sequence[Reason | None]) -> list[Reason
         shard = step.run.shards[digest]
         for number, (start, n) in enumerate(shard.row_groups):
             mine = [row for row in rows if start <= row < start + n]
-            text = shard.read_group(number, ["text"]).column("text") if mine else None
-            rows |= {row: text[row - start].as_py()[:SHOWN] for row in mine}
+            if mine:
+                text = shard.read_group(number, ["text"]).column("text")
+                rows |= {row: text[row - start].as_py()[:SHOWN] for row in mine}
 
     def told(part: dict[str, Any]) -> dict[str, Any]:
         return part | {"text": wanted[part["shard"]][part["row"]]} if "shard" in part else part

@@ -64,7 +64,6 @@ class ColorFilter(Selector):
     ) -> list[Reason | None] | None:
         """Say which tokens the difference of the losses comes from."""
         prior, conditional = Term("prior", self.prior, 1.0), Term("conditional", self.conditional, -1.0)
-        terms = {
-            "difference": [prior, conditional], "conditional": [conditional], "prior": [Term("prior", self.prior, -1.0)],
-        }  # fmt: skip
-        return token_reasons(batch, scores, terms[self.score_by], around.most)
+        alone = Term("prior", self.prior, -1.0)
+        terms = {"difference": [prior, conditional], "conditional": [conditional], "prior": [alone]}[self.score_by]
+        return token_reasons(batch, scores, terms, around.most)

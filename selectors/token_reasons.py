@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..features.base import Feature
-from .reasons import Mark, Reason, largest_marks, not_scored
+from .reasons import Mark, Parts, Reason, largest_marks, not_scored
 
 BEFORE = 30
 """Characters of the text that are shown before a token."""
@@ -67,13 +67,10 @@ def _reason(
     """Return the reason of one document; without a token of its own the tokenizer's first one is not predicted."""
     n = len(nats[0])
     places = places[len(places) - n :]
-    weights = [
-        math.fsum(term.sign * loss for term, loss in zip(terms, of_token, strict=True))
-        for of_token in zip(*nats, strict=True)
-    ]
+    weights = [math.fsum(term.sign * of[i] for term, of in zip(terms, nats, strict=True)) for i in range(n)]
     total = math.fsum(weights)
     order = sorted(range(n), key=lambda i: -abs(weights[i]))[:most]
-    parts = [
+    parts: Parts = [
         {
             "text": text[slice(*places[i])], "weight": weights[i], "start": places[i][0], "end": places[i][1],
             "before": text[max(0, places[i][0] - BEFORE) : places[i][0]],

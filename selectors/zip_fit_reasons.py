@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ..features.text_buffers import text_buffers
@@ -45,10 +44,12 @@ class Aligned:
         """Return the nearest of the target's sample of each document; the shares of all texts sum to its score.
 
         A part has `text` (the beginning), `weight` (its share), `alignment` (mean over the windows, or of the best),
-        and where the target is still there `doc_id`, `target` and `piece`, counted from 1. A mark weighs its bytes.
+        `shared` (the longest string that both have), and where the target is still there `doc_id`, `target` and
+        `piece`, counted from 1. A mark weighs its bytes.
         """
         columns, keys = score_columns(self.names), text_keys(batch)
-        found, shown = [], []
+        found: list[Reason] = []
+        shown: list[list[bytes]] = []
         for row, column in enumerate(judged_by(scores, columns)):
             if column is None:
                 found.append(not_scored("targets", scores, row))
@@ -79,27 +80,35 @@ class Aligned:
         alignment = pairs[counted][:, of_target].mean(axis=0)
         order = np.argsort(-alignment, kind="stable")[:most]
         texts = [sample.texts[place] for place in of_target[order].tolist()]
+        low, high = int(units.starts[counted][0]), int(units.ends[counted][-1])
+        mine = units.data[low:high].tobytes()
         parts: list[dict[str, Any]] = [
-            {"text": text.decode(errors="replace")[:SHOWN], "weight": value / len(of_target), "alignment": value}
+            {
+                "text": text.decode(errors="replace")[:SHOWN], "weight": value / len(of_target), "alignment": value,
+                "shared": _longest(mine, text),
+            }
             for text, value in zip(texts, alignment[order].tolist(), strict=True)
-        ]
+        ]  # fmt: skip
         total = float(scores[counted].mean()) + (0.0 if refined else self.shifts[target])
         about = f"score {total:.4g} for {self.names[target]}: mean alignment with {len(of_target):,} of its documents"
         about += f", less that with {len(of_pool):,} texts of the pool as long" if len(of_pool) else ""
-        low, high = int(units.starts[counted][0]), int(units.ends[counted][-1])
-        marks = _marks(units.data, int(units.starts[0]), low, high, texts)
+        marks = _marks(mine, len(units.data[int(units.starts[0]) : low].tobytes().decode()), texts)
         return Reason("targets", about, parts, marks, total, total - sum(part["weight"] for part in parts)), texts
 
 
-def _marks(data: npt.NDArray[np.uint8], begin: int, low: int, high: int, texts: Sequence[bytes]) -> list[Mark]:
-    """Return the strings of a document (from `begin` on) between two bytes that it shares with texts, in characters."""
-    before = len(data[begin:low].tobytes().decode())
-    text = data[low:high].tobytes()
-    places = np.cumsum([0, *((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)])
+def _longest(mine: bytes, text: bytes) -> str:
+    spans = shared_strings(mine, [text])
+    start, stop = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
+    return mine[start:stop].decode()
+
+
+def _marks(mine: bytes, before: int, texts: Sequence[bytes]) -> list[Mark]:
+    """Return the strings of a piece of a document, `before` characters into it, that it shares with texts."""
+    places = np.cumsum([0, *((np.frombuffer(mine, np.uint8) & 0xC0) != 0x80)])
     return largest_marks(
         [
             (before + int(places[start]), before + int(places[stop]), float(stop - start))
-            for start, stop in shared_strings(text, texts)
+            for start, stop in shared_strings(mine, texts)
         ]
     )
 

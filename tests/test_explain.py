@@ -8,7 +8,8 @@ import tamis
 from small_flow import make_case, write_jsonl
 from small_tokens import token_case
 from tamis.pipelines import cli
-from tamis.pipelines.explaining import explain, explain_token
+from tamis.pipelines.explaining import explain
+from tamis.pipelines.explaining_tokens import explain_token
 from tamis.storage.errors import ConfigError
 from tamis.storage.exported_tokens import ExportedTokens
 from tamis.storage.lake import Lake
