@@ -60,9 +60,7 @@ def explain_command(
 
 
 def compare_command(
-    runs: Annotated[
-        list[str], typer.Argument(help="Flows, whose newest finished runs are meant, or ids of runs.")
-    ],
+    runs: Annotated[list[str], typer.Argument(help="Flows, whose newest finished runs are meant, or ids of runs.")],
     html: Annotated[Path | None, typer.Option(help="Write the comparison as one page that opens from disk.")] = None,
     by: Annotated[
         list[str] | None, typer.Option(help="Break the choices down by an expression, as in filters. May be repeated.")
@@ -71,6 +69,15 @@ def compare_command(
         str | None, typer.Option(help="Feature of vectors to measure by; default: one whose vectors are there.")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Documents that are shown of what only one run chose.")] = 6,
+    proxy: Annotated[
+        bool,
+        typer.Option("--proxy", help="Train a small model on each choice, which takes minutes, and compare losses."),
+    ] = False,
+    proxy_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each training.")] = 262_144,
+    proxy_seeds: Annotated[int, typer.Option(min=1, help="Trainings of each choice.")] = 3,
+    proxy_start: Annotated[
+        Path | None, typer.Option(help="Folder of a model to go on from; default: new weights.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -81,9 +88,13 @@ def compare_command(
     from .comparison_table import print_comparison
     from .printing import print_json, print_line
     from .progress import Reporter
+    from .proxy_model import ProxySettings
 
     home = _lake(lake, config)
-    found = compare(home, runs, by=by or (), vectors=vectors, samples=samples, reporter=Reporter(quiet=quiet))
+    settings = ProxySettings(tokens=proxy_tokens, seeds=proxy_seeds, start=proxy_start) if proxy else None
+    found = compare(
+        home, runs, by=by or (), vectors=vectors, samples=samples, proxy=settings, reporter=Reporter(quiet=quiet)
+    )
     if html is not None:
         write_page(home, found, html)
     if as_json:

@@ -24,6 +24,7 @@ from ..storage.survivors import Survivors
 from .comparison_composition import Compositions
 from .comparison_documents import DRAWS, Choices, ChoicesBuilder, Documents, shard_views
 from .comparison_page import comparison_page
+from .comparison_proxy import proxy as trained_on
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
 from .comparison_samples import only_in
 from .comparison_scores import Scores, ScoreSample
@@ -34,20 +35,22 @@ from .comparison_vectors import VectorMeasures, vector_column
 from .engine import Threads
 from .plugins import make_tokens
 from .progress import Reporter
+from .proxy_model import ProxySettings
 from .runs import Unrecorded
 from .work import Work
 
 
 def compare(
     lake: Lake | Path | str, names: Sequence[str], *, by: Sequence[str] = (), vectors: str | None = None,
-    samples: int = 6, workers: int | None = None, reporter: Reporter | None = None,
+    samples: int = 6, proxy: ProxySettings | None = None, workers: int | None = None, reporter: Reporter | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare what runs chose; each name is a flow, whose newest finished run is meant, or a run's id.
 
     `by` are expressions as in filter rules, by whose values the choices are broken down beside source and length.
     `vectors` is the alias of a feature of vectors, which are computed for the compared documents where they are
-    missing; without it those are taken that are there. `samples` documents are shown that only one choice has. Raises
-    ConfigError where a name is no finished run, or the runs are not of one corpus.
+    missing; without it those are taken that are there. `samples` documents are shown that only one choice has. With
+    `proxy` a small model is trained on each choice, which takes minutes. Raises ConfigError where a name is no finished
+    run, or the runs are not of one corpus.
     """
     found = lake if isinstance(lake, Lake) else Lake.open(lake)
     runs = compared_runs(found, names)
@@ -81,7 +84,7 @@ def compare(
         "scores": [scores.distribution(name) for name in scores.names],
         "measures": measures,
         "samples": only_in(runs, choices, scores, samples) if samples else [],
-        "proxy": None,
+        "proxy": trained_on(runs, targets, proxy, workers, reporter) if proxy else None,
         "how": _how(runs, readable_choices, share),
         "notes": _notes(runs, choices),
     }

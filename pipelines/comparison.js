@@ -337,7 +337,7 @@ function proxy() {
   const p = found.proxy;
   if (!p) return;
   section("proxy", "A small model trained on each", p.about, choosable("Loss on", p.losses.map((l) => l.title), (i) => p.losses[i].about, (i, width) => {
-    const rows = p.losses[i].curves.filter((c) => !hidden.has(c.name)).flatMap((c) => c.points.map((d) => ({ ...d, name: c.name })));
+    const rows = p.losses[i].curves.filter((c) => !hidden.has(c.name)).flatMap((c) => c.points.filter((d) => d.tokens > 0).map((d) => ({ ...d, name: c.name })));
     return Plot.plot({ width, height: 350, style, marginLeft: 46, marginBottom: 42, x: { type: "log", label: "tokens →", tickFormat: "~s", ticks: 5 },
       y: { label: "↑ loss (nats a token)", grid: true }, color: { type: "identity" }, marks: [
         Plot.areaY(rows, { x: "tokens", y1: "low", y2: "high", z: "name", fill: (d) => colours.get(d.name), fillOpacity: 0.15 }),

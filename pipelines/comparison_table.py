@@ -27,6 +27,11 @@ def print_comparison(found: dict[str, Any]) -> None:
         print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
         rows = [[m["title"], *(_shown(m["values"][name], m) for name in names), _lot(m)] for m in mine]
         print_table(["", *names, f"{lot} (lowest to highest)"], rows)
+    for losses in found["proxy"]["losses"] if found["proxy"] else ():
+        print_line(f"\nsmall model: {losses['title']}, {losses['about']}")
+        columns = losses["columns"]
+        rows = [[name, *(_with_note(column, name) for column in columns)] for name in (*names, lot)]
+        print_table(["", *(column["title"] for column in columns)], rows)
     if len(names) > 1:
         print_line("\nin common (share of both documents; rank correlation of the scores)")
         print_table(["", *names], [[a, *(_common(found, a, b) for b in names)] for a in names])
@@ -53,6 +58,11 @@ def _lot(measure: dict[str, Any]) -> str:
     if lot is None:
         return ""
     return f"{_shown(lot['mean'], measure)} ({_shown(lot['low'], measure)} to {_shown(lot['high'], measure)})"
+
+
+def _with_note(column: dict[str, Any], name: str) -> str:
+    value, note = column["values"].get(name), column["notes"].get(name)
+    return "" if value is None else f"{value:.4g}" + (f" ({note})" if note else "")
 
 
 def _common(found: dict[str, Any], a: str, b: str) -> str:
