@@ -58,6 +58,7 @@ PINNED = {
     "embeddings": (1, "6dd8fa6ea8ed4269"),
     "external": (1, "2c6f3c94ecb1d9db"),
     "losses": (1, "6fffa6b036ca7aa4"),
+    "minhash": (1, "8592f4c9a251eab9"),
     "ngrams": (1, "6663750583e4a14f"),
     "static_embeddings": (1, "80f01199b84d9ef9"),
     "text_stats": (2, "9d1e2cffb68d6f32"),

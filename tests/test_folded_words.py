@@ -3,41 +3,12 @@
 import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
+from plain_words import run_hash, word_hash, words_of
 from tamis.features.folded_words import folded_words
-from tamis.features.folding import BREAK, SKIP, fold_table
 
-U64 = (1 << 64) - 1
-BASE = 0xD1342543DE82EF95
 TEXTS = st.lists(
     st.text(max_size=40) | st.text("aAbB éÉﬁß.,_\n\u0301\u200b\u00ad字😀1", max_size=30) | st.none(), max_size=6
 )
-
-
-def mix64(x):
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & U64
-    x = (x ^ x >> 27) * 0x94D049BB133111EB & U64
-    return x ^ x >> 31
-
-
-def words_of(text):
-    """The folded words as strings."""
-    letters = [int(fold_table()[ord(c)]) for c in text]
-    folded = "".join(" " if letter == BREAK else chr(letter) for letter in letters if letter != SKIP)
-    return [word for word in folded.split(" ") if word]
-
-
-def word_hash(word):
-    state = 0x9E3779B97F4A7C15
-    for letter in word:
-        state = (state ^ ord(letter)) * 0xD6E8FEB86659FD93 & U64
-    return mix64(state)
-
-
-def run_hash(words):
-    total = 0
-    for word in words:
-        total = (total * BASE + word_hash(word)) & U64
-    return mix64(total)
 
 
 def per_text(words):
