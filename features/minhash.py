@@ -6,8 +6,8 @@ numbers 0.038. Runs of 5 words and 112 numbers are FineWeb's (https://arxiv.org/
 `folding`, so copies that differ in case, accents or punctuation have equal signatures. A text of fewer words is one
 run, where datatrove's has none.
 
-240 MB/s a core, two thirds of the time to read the words: 80 times datasketch and datatrove on the same words. The lake
-does not keep signatures: of 99,678 documents they take 43 MB, where the text takes 46, and reading them saves 0.4 s.
+240 MB/s a core, two thirds of the time to read the words: 80 times datasketch or datatrove. The lake does not keep
+signatures: of 99,678 documents they take 43 MB, where the text takes 46, and reading them would save 0.4 s.
 """
 
 import unicodedata

@@ -5,7 +5,7 @@ mauve-text computes it: rows of length 1, principal components up to 90% of the 
 together, and the two histograms over its clusters. There faiss clusters, here `kmeans_fit`, which finds lower sums of
 distances: over 8 seeds on 400 + 400 vectors MAUVE had a standard deviation of 0.001 at 0.99 and of 0.006 at 0.12,
 with faiss 0.006 and 0.010. So the second digit is that of the clusters. The value also depends on the numbers of
-vectors and of buckets: compare choices of one size. 2,000 + 2,000 vectors of 384 numbers take 0.6 s of one core.
+vectors and of buckets: compare choices of one size. 2,000 + 2,000 vectors of 384 numbers take 0.6 to 1 s of one core.
 
 The vectors are sorted first, so the numbers do not depend on the order of the documents.
 """

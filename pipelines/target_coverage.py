@@ -81,7 +81,7 @@ class TargetGrams:
 def facility_location(target: Float32s, chosen: Float32s, *, threads: int = 1) -> float:
     """Return the mean over the target's vectors of the largest cosine with a chosen one; NaN where one has none.
 
-    Both are (n, d), of length 1 (`unit_rows`). 500 by 5,000 of 384 numbers take 30 ms.
+    Both are (n, d), of length 1 (`unit_rows`). 500 by 5,000 of 384 numbers take 40 ms.
     """
     if not len(target) or not len(chosen):
         return math.nan
