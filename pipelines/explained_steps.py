@@ -60,7 +60,7 @@ def _reference(step: OpenedStep, decided: dict[str, Any], rows: Rows) -> dict[st
         query = "select doc_id, file, line, text from document_rows where corpus = $1 and doc_id = $2"
         found = rows(query + " order by shard, row limit 1", [decided["corpus"], decided["ref"]])
         return found[0] | {"text": shortened(found[0]["text"])} if found else None
-    targets = [f"targets/{name}" for name, _ in step.manifest["recipe"]["targets"]]
+    targets = [name for name, _ in step.manifest["recipe"]["targets"]]
     query = "select target, doc_id, file, line, text from targets where list_contains($1, target) and doc_id = $2"
     found = [row for row in rows(query, [targets, decided["ref"]]) if _named(row, decided["reason"])]
     if not found:
@@ -72,11 +72,11 @@ def _reference(step: OpenedStep, decided: dict[str, Any], rows: Rows) -> dict[st
     rule = step.manifest["recipe"]["decontaminate"]
     spans = shared_words(mine["text"], found[0]["text"], rule["words"], rule["min_words"])
     return found[0] | {
-        "target": found[0]["target"].removeprefix("targets/"), "text": shortened(found[0]["text"]),
+        "text": shortened(found[0]["text"]),
         "shared": [{"start": start, "end": end, "text": mine["text"][start:end]} for start, end in spans],
     }  # fmt: skip
 
 
 def _named(row: dict[str, Any], reason: str | None) -> bool:
     """Say whether a step's reason speaks of the target of a row: several may have a document of one id."""
-    return (reason or "").endswith(f" {row['target'].removeprefix('targets/')}")
+    return (reason or "").endswith(f" {row['target']}")

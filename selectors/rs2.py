@@ -24,6 +24,7 @@ from .cut_rule import CutRule
 from .keyed import uniform
 from .order_blocks import Limits
 from .random_baseline import RandomState
+from .reasons import Around, Reason
 from .round_search import Entrants, RoundSearch
 from .rounds import RoundPlan
 
@@ -77,6 +78,13 @@ class Rs2(Selector):
     def score(self, batch: pa.RecordBatch, state: RandomState) -> pa.Table:
         """Return a uniform number in (0, 1) for each document: the largest are first in the first order."""
         return pa.table({"score": uniform(np.asarray(batch.column("doc_key")), state.key)})
+
+    def reasons(
+        self, batch: pa.RecordBatch, state: RandomState, scores: pa.Table, around: Around
+    ) -> list[Reason | None]:
+        """Say that it was chance."""
+        about = "drawn by its key for every round; this number is that of the first order, the largest come first"
+        return [Reason("chance", about, total=score) for score in scores.column("judged").to_pylist()]
 
     def select(self, parts: Callable[[str], Parts], state: RandomState, rule: CutRule, draw: Draw) -> Choice:
         """Find all rounds; of the cut's `by` only a limit counts, the order is the rounds' own."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..features.base import Feature
 from .reasons import Mark, Parts, Reason, largest_marks, not_scored
 
+UNLIKE = "the models predict different tokens, so their losses have no difference by token"
 BEFORE = 30
 """Characters of the text that are shown before a token."""
 
@@ -42,13 +43,16 @@ def token_reasons(
     texts = batch.column("text").to_pylist()
     judged = scores.column("judged").to_pylist()
     asked = [row for row, score in enumerate(judged) if score is not None and not math.isnan(score)]
-    documents = models[0].tokens([texts[row] for row in asked])
-    losses = [_by_document(model, documents) for model in models]
+    documents = [model.tokens([texts[row] for row in asked]) for model in models]
+    losses = [_by_document(model, mine) for model, mine in zip(models, documents, strict=True)]
     places = models[0].places([texts[row] for row in asked])
     found: list[Reason | None] = [not_scored("tokens", scores, row) for row in range(len(texts))]
     for number, row in enumerate(asked):
         nats = [of_model[number] for of_model in losses]
-        found[row] = _reason(texts[row], places[number], nats, terms, most)
+        same = {(len(one), mine[number].tobytes()) for one, mine in zip(nats, documents, strict=True)}
+        found[row] = (
+            _reason(texts[row], places[number], nats, terms, most) if len(same) == 1 else Reason("tokens", UNLIKE)
+        )
     return found
 
 
