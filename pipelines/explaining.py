@@ -51,7 +51,8 @@ class Explainer:
         if run is not None and not meant:
             raise ConfigError(f"no run {run!r}; `tamis status` lists them")
         self._runs = {name: OpenedRun(lake, record) for name, record in meant.items()}
-        self._steps: dict[tuple[str, int], OpenedStep] = {}
+        self._steps: dict[tuple[str, str], OpenedStep] = {}
+        self._said: dict[tuple[str, str, str, int], dict[str, Any]] = {}
 
     def __enter__(self) -> "Explainer":
         self._connection = connect(self._lake)
@@ -99,19 +100,24 @@ class Explainer:
         for one in mine(decided):
             if not found or found[-1]["run"] != one["run"]:
                 found.append(_run(self._runs[one["run"]].record))
-            step = self._step(one["run"], one["position"])
-            found[-1]["steps"].append(explain_step(step, one, self.rows, self._with_reasons))
+            found[-1]["steps"].append(self._told(one))
         in_mixtures = [{k: v for k, v in row.items() if k not in ("shard", "row")} for row in mine(mixtures)]
         return {
             "doc_id": doc_id, "documents": mine(documents), "excluded": mine(excluded), "runs": found,
             "mixtures": in_mixtures,
         }  # fmt: skip
 
-    def _step(self, run: str, position: int) -> OpenedStep:
-        opened = self._runs[run]
-        if (run, position) not in self._steps:
-            self._steps[run, position] = OpenedStep(opened, opened.record.steps[position]["name"])
-        return self._steps[run, position]
+    def _told(self, decided: dict[str, Any]) -> dict[str, Any]:
+        """Return what a step did with a document; of runs that share the step's result, what the first of them says."""
+        opened = self._runs[decided["run"]]
+        step = opened.record.steps[decided["position"]]
+        mine = (step["selection"], step["name"])
+        if mine not in self._steps:
+            self._steps[mine] = OpenedStep(opened, step["name"])
+        place = (*mine, decided["shard"], decided["row"])
+        if place not in self._said:
+            self._said[place] = explain_step(self._steps[mine], decided, self.rows, self._with_reasons)
+        return self._said[place]
 
     def nearest(self, doc_id: str) -> str:
         """Return the end of an error message: the nearest id there is, or where an unread record has it."""

@@ -4,6 +4,7 @@ import os
 import re
 import sysconfig
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,22 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
     for override in overrides or []:
         _override(tree, override)
     tree = _expanded(tree)
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{path.name}: " + "; ".join(_explain(e) for e in error.errors())) from None
+    config = _validated(tree, path.name)
     resolved = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return Loaded(config, path.resolve().parent, resolved)
+
+
+@lru_cache(maxsize=8)
+def resolved_config(text: str) -> Config:
+    """Return the configuration whose resolved text a run noted. Raises ConfigError where this version reads it not."""
+    return _validated(_parsed(text, "a run's configuration"), "a run's configuration")
+
+
+def _validated(tree: Any, place: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{place}: " + "; ".join(_explain(e) for e in error.errors())) from None
 
 
 def _parsed(text: str, place: str) -> Any:

@@ -24,7 +24,7 @@ from ..storage.survivors import Survivors
 from .aux_models import with_models
 from .config import Config
 from .ingesting import target_corpus, visible_target
-from .loading import load_config
+from .loading import resolved_config
 from .measuring import Column, Reader, feature_key
 from .plugins import make_feature
 from .runs import RunRecord
@@ -75,7 +75,7 @@ class OpenedRun:
     @cached_property
     def config(self) -> Config:
         """The configuration that it had."""
-        return load_config(self.lake.run(self.record.run) / "config.yaml").config
+        return resolved_config(self.record.config)
 
     @cached_property
     def root(self) -> Path:

@@ -5,8 +5,8 @@ scored again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..selectors.reasons import Around
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError, LakeError
 from ..storage.fingerprint import fingerprint
-from ..storage.lake import read_json
+from ..storage.lake import Lake, read_json
 from ..storage.shards import Shard
 from ..storage.state import load_state
 from .measuring import Reader
@@ -31,6 +31,8 @@ from .selector_inputs import SelectorInputs, fit_recipe, score_recipe, selector_
 Bools = npt.NDArray[np.bool_]
 Place = tuple[str, int]
 """Shard and row of a document."""
+VERDICTS_KEPT = 16
+"""Shards whose verdicts are kept in memory, 17 bytes a document."""
 _DATA = ("survivors", "targets", "seed", "step")
 _OF_DEDUP = ("corpus", "fitted", "tokens")
 
@@ -41,6 +43,9 @@ class OpenedStep:
 
     run: OpenedRun
     name: str
+    _seen: dict[tuple[Place, ...], tuple[pa.RecordBatch, pa.Table]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -113,23 +118,31 @@ class OpenedStep:
         return table.append_column("kept", verdicts.column("kept")).append_column("judged", verdicts.column("score"))
 
     def verdicts(self, shard: Shard) -> pa.Table:
-        """Return row, kept, score and rank of the documents of a shard that entered."""
+        """Return row, kept and score of the documents of a shard that entered."""
         path = self.run.lake.selection(self.record["selection"]) / f"{shard.digest}.parquet"
-        return self.run.lake.table(self._there(path, "the result"), ["row", "kept", "score", "rank"])
+        return _verdicts(self.run.lake, self._there(path, "the result"))
 
     def entered(self, places: Sequence[Place]) -> list[Place]:
         """Return those of the places, each once, whose documents entered."""
-        rows = {
-            digest: set(self.verdicts(self.run.shards[digest]).column("row").to_pylist())
-            for digest in {shard for shard, _ in places} & set(self.run.shards)
-        }
-        return [place for place in dict.fromkeys(places) if place[1] in rows.get(place[0], ())]
+        found = set()
+        for digest in {shard for shard, _ in places} & set(self.run.shards):
+            there = self.verdicts(self.run.shards[digest]).column("row").to_numpy()
+            asked = np.array([row for shard, row in places if shard == digest], np.int64)
+            found |= {(digest, row) for row in asked[np.isin(asked, there)].tolist()}
+        return [place for place in dict.fromkeys(places) if place in found]
 
     def seen(self, places: Sequence[Place]) -> tuple[pa.RecordBatch, pa.Table]:
         """Return what `score` saw of documents that entered, in the order of the places, and their scores.
 
         The batch has `shard`, `doc_id` and `text` beside. There is at least one place.
         """
+        asked = tuple(places)
+        if asked not in self._seen:
+            self._seen.clear()  # the last ones are enough: values and reasons ask for the same documents
+            self._seen[asked] = self._look(places)
+        return self._seen[asked]
+
+    def _look(self, places: Sequence[Place]) -> tuple[pa.RecordBatch, pa.Table]:
         batches, tables = [], []
         found: dict[Place, int] = {}
         for digest in dict.fromkeys(shard for shard, _ in places):
@@ -146,7 +159,7 @@ class OpenedStep:
 
     def around(self, most: int) -> Around:
         """Return what reasons may ask for beside."""
-        return Around(most, self._targets(), self._pool)
+        return Around(most, self._targets, self._pool)
 
     def _targets(self) -> Sequence[Target]:
         found = []
@@ -172,3 +185,8 @@ class OpenedStep:
     def _read(self, shard: Shard, rows: Any, more: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield what `score` saw of some rows of a shard, by row groups."""
         return self.run.read(shard, rows, lambda survivors: self.inputs.pool(self.run.lake, survivors, *more))
+
+
+@lru_cache(maxsize=VERDICTS_KEPT)
+def _verdicts(lake: Lake, path: Path) -> pa.Table:
+    return lake.table(path, ["row", "kept", "score"])

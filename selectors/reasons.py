@@ -48,8 +48,8 @@ class Around:
 
     most: int
     """So many parts are wanted."""
-    targets: Sequence["Target"]
-    """As `fit` saw them, their batches with `doc_id` and `text`; none where the lake has them no more."""
+    targets: Callable[[], Sequence["Target"]]
+    """As `fit` saw them, their batches with `doc_id` and `text`; without those that the lake has no more."""
     pool: Callable[[Callable[[pa.Table], npt.NDArray[np.bool_]]], Iterator[tuple[str, pa.RecordBatch, pa.Table]]]
     """Stream the documents that entered the step and whose scores pass, which are shown a shard at a time: the name of
     the shard, what `score` saw with `doc_id`, and the scores with `kept` and `judged`."""

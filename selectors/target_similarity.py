@@ -143,12 +143,12 @@ class TargetSimilarity(Selector):
         column, columns = vector_column(self.vectors), score_columns(state.names)
         x, _ = unit_rows(batch.column(column), state.vectors.shape[1])
         found: list[Reason | None] = [not_scored("targets", scores, row) for row in range(len(x))]
-        judged = judged_by(scores, columns)
+        judged, given = judged_by(scores, columns), around.targets()
         for name, own, start, end in zip(state.names, columns, (0, *state.ends[:-1]), state.ends, strict=True):
             rows = [row for row, other in enumerate(judged) if other == own]
             n = min(self.neighbours, end - start)
             near = mean_of_nearest(x[rows], state.vectors[start:end], n).tolist()
-            targets = tuple(t for t in around.targets if len(state.names) == 1 or t.name == name)
+            targets = tuple(t for t in given if len(state.names) == 1 or t.name == name)
             parts = nearest_of(x[rows], targets, column, around.most)
             for place, row in enumerate(rows):
                 score = scores.column(own)[row].as_py()

@@ -60,7 +60,7 @@ class Aligned:
             reason, texts = self._reason(columns.index(column), units, int(keys[row]), bool(refined), around.most)
             found.append(reason)
             shown.append(texts)
-        known = found_again(around.targets, [text for texts in shown for text in texts], self.piece_bytes)
+        known = found_again(around.targets(), [text for texts in shown for text in texts], self.piece_bytes)
         for reason, texts in zip(found, shown, strict=True):
             for part, text in zip(reason.parts, texts, strict=False):
                 part |= known.get(text, {})
