@@ -30,7 +30,7 @@ from .comparison_samples import only_in
 from .comparison_scores import Scores, ScoreSample
 from .comparison_targets import TargetMeasures, shown_first
 from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_texts
-from .comparison_variety import VarietyMeasures
+from .comparison_variety import RepeatMeasures, VarietyMeasures
 from .comparison_vectors import VectorMeasures, vector_column
 from .engine import Threads
 from .plugins import make_tokens
@@ -99,9 +99,9 @@ def write_page(lake: Lake, found: dict[str, Any], path: Path) -> None:
 def _measures(
     work: Work, runs: ComparedRuns, groups: Groups, targets: Sequence[TargetTexts], vectors: str | None
 ) -> list[dict[str, Any]]:
-    near, varied = TargetMeasures(groups, targets), VarietyMeasures(groups)
-    read_texts(work, runs.snapshot.shards, groups, [*near.counters(), *varied.counters()])
-    rows = [*near.rows(), *varied.rows()]
+    looks = TargetMeasures(groups, targets), RepeatMeasures(groups), VarietyMeasures(groups)
+    read_texts(work, runs.snapshot.shards, groups, [counter for look in looks for counter in look.counters()])
+    rows = [row for look in looks for row in look.rows()]
     if column := vector_column(work, vectors, groups, runs.snapshot):
         rows += VectorMeasures(work, column, groups, runs.snapshot).rows(targets)
     order = {name: i for i, name in enumerate((*(target.name for target in targets), None))}
@@ -142,9 +142,16 @@ def _choice(run: ComparedRun, runs: ComparedRuns, choices: Choices, scores: Scor
         "step": step["name"], "by": run.by, "targets": _targets_of(run), "documents": len(whole),
         "tokens": whole.tokens, "bytes": step["bytes_kept"], "tokens_a_document": whole.tokens / max(1, len(whole)),
         "entered": step["entered"], "equal": {"documents": len(equal), "tokens": equal.tokens},
-        "health": step.get("health") or {}, "warnings": run.record.warnings,
+        "health": step.get("health") or {}, "effective": _effective(step),
+        "warnings": run.record.warnings,
         "alarms": run.record.alarms,
     }  # fmt: skip
+
+
+def _effective(step: dict[str, Any]) -> float | None:
+    """Return the effective sample size of the step's weights, the smallest where there are several targets."""
+    found = [v for k, v in (step.get("health") or {}).items() if k.startswith("effective_sample") and v is not None]
+    return min(found, default=None)
 
 
 def _targets_of(run: ComparedRun) -> list[str]:

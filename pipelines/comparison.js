@@ -200,6 +200,7 @@ function glance() {
       const scores = found.scores.find((s) => s.name === c.name);
       return scores ? scores.spearman_length : null;
     }),
+    fact("effective documents", "effective sample size of the weights that it was drawn by", "count", (c) => c.effective),
     ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
     ...found.measures.filter((m) => m.glance && m.target).map((m) => measureColumn(m, true)),
   ];

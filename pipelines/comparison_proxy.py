@@ -39,15 +39,15 @@ def proxy(
 
 def _about(found: Mapping[str, Any]) -> str:
     start = "new weights" if found["start"] is None else f"the weights of {found['start']}"
-    interval = (
-        f"The bands are {found['confidence']:.0%} intervals over {found['seeds']} seeds, which decide on weights, documents "
-        "and order."
+    bands = (
+        f"The bands are {found['confidence']:.0%} intervals over {found['seeds']} seeds, which decide on weights, "
+        "documents and order."
     )
     return (
-        f"A model of {found['parameters']:,} parameters, from {start}, reads {found['tokens']:,} of its own tokens of each "
-        "choice and of random documents of the corpus, at a constant learning rate. "
-        f"{interval if found['seeds'] > 1 else 'One seed gives no interval.'} Such a short training of a small model ranks "
-        "choices; it does not say how a large model will do."
+        f"A model of {found['parameters']:,} parameters, from {start}, reads {found['tokens']:,} of its own tokens of "
+        "each choice and of random documents of the corpus, at a constant learning rate. "
+        f"{bands if found['seeds'] > 1 else 'One seed gives no interval.'} Such a short training of a small model "
+        "ranks choices; it does not say how a large model will do."
     )
 
 
@@ -62,7 +62,7 @@ def _losses(found: Mapping[str, Any], title: str, part: Any, held_out: Mapping[s
             _column("last loss", "after all tokens, in nats a token", "lower", measured, "last"),
             _column(f"minus {RANDOM}", "last loss minus that of random documents, seed by seed; below 0 is better",
                     "lower", measured, "minus_random"),
-            _column("times fewer tokens", "how many times fewer tokens than random documents it needs for the same loss",
+            _column("times fewer tokens", "how many times fewer tokens than random ones it needs for the same loss",
                     "higher", measured, "times_fewer"),
         ],
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """A comparison on the terminal: what each choice is worth, and what they share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .printing import print_line, print_table
@@ -16,17 +17,28 @@ def print_comparison(found: dict[str, Any]) -> None:
     print_line(f"compared  {found['equal_tokens']:,} tokens of each choice, and of documents {lot}\n")
     lengths = {scores["name"]: scores["spearman_length"] for scores in found["scores"]}
     print_table(
-        ["choice", "by", "documents", "tokens", "tokens a document", "score and length", "run"],
+        ["choice", "by", "documents", "tokens", "tokens a document", "score and length", "effective", "run"],
         [
-            [c["name"], _by(c), c["documents"], c["tokens"], c["tokens_a_document"], lengths.get(c["name"]), c["run"]]
+            [
+                c["name"],
+                _by(c),
+                c["documents"],
+                c["tokens"],
+                c["tokens_a_document"],
+                lengths.get(c["name"]),
+                c["effective"],
+                c["run"],
+            ]
             for c in found["choices"]
         ],
     )
     for group in dict.fromkeys(measure["target"] for measure in found["measures"]):
         mine = [m for m in found["measures"] if m["target"] == group]
         print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
-        rows = [[m["title"], *(_shown(m["values"][name], m) for name in names), _lot(m)] for m in mine]
-        print_table(["", *names, f"{lot} (lowest to highest)"], rows)
+        rows = [[name, *(_shown(m["values"][name], m) for m in mine)] for name in names]
+        rows.append([f"{lot}, mean", *(_lot(m, ["mean"]) for m in mine)])
+        rows.append([f"{lot}, range", *(_lot(m, ["low", "high"]) for m in mine)])
+        print_table(["choice", *(m["title"] for m in mine)], rows)
     for losses in found["proxy"]["losses"] if found["proxy"] else ():
         print_line(f"\nsmall model: {losses['title']}, {losses['about']}")
         columns = losses["columns"]
@@ -53,11 +65,9 @@ def _shown(value: float | None, measure: dict[str, Any]) -> str:
     return {"percent": f"{value:.1%}", "count": f"{value:,.0f}"}.get(measure["form"], f"{value:.4g}")
 
 
-def _lot(measure: dict[str, Any]) -> str:
+def _lot(measure: dict[str, Any], ends: Sequence[str]) -> str:
     lot = measure["by_lot"]
-    if lot is None:
-        return ""
-    return f"{_shown(lot['mean'], measure)} ({_shown(lot['low'], measure)} to {_shown(lot['high'], measure)})"
+    return "" if lot is None else " to ".join(_shown(lot[end], measure) for end in ends)
 
 
 def _with_note(column: dict[str, Any], name: str) -> str:

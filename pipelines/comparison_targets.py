@@ -11,8 +11,8 @@ from .target_coverage import TargetGrams
 _KL_HOW = (
     "KL(target || corpus) - KL(target || choice) in nats, over words and pairs of words hashed into 10,000 buckets, "
     "with 1e-10 added to both (Xie et al. 2023, section 6, and the authors' answers). The corpus is up to 100,000 "
-    "documents of it. A smaller choice leaves more buckets empty and looks farther away whatever it holds, so even random "
-    "documents have less than 0: only compare with them. It is DSIR's own yardstick, so DSIR does well by it."
+    "documents of it. A smaller choice leaves more buckets empty and looks farther away whatever it holds, so even "
+    "random documents have less than 0: only compare with them. It is DSIR's own yardstick, so DSIR does well by it."
 )
 UNSEEN = Kind(
     "kl_reduction_unseen", "KL reduction, unseen part", "how much nearer the choice is than the corpus to the part of the "

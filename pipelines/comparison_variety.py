@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..features.minhash import MinHash
 from .comparison_measures import Kind, measure_row
 from .comparison_texts import CORPUS, Bools, Counter, Groups
 from .diversity import WORDS, WordSample
+from .near_duplicates import DuplicateRate, duplicate_rate
 
 _EQUAL_WORDS = "Over equally many words of each choice, documents drawn at random. Falls with the number of words."
 _DISTINCT = [
@@ -23,6 +25,58 @@ _DISTINCT = [
 _ENTROPY = Kind(
     "word_entropy", "entropy of the words", "in nats", f"Of the distribution over different words. {_EQUAL_WORDS}"
 )
+_SIMILAR_HOW = (
+    "MinHash of runs of five words, Jaccard similarity of 0.8 and more as the signatures estimate it. Counted are the "
+    "documents that are not the first of their group."
+)
+_EXACT = Kind(
+    "exact_duplicates", "repeats of a text", "share of the choice's documents that have the same text as another of it",
+    "All but one of the documents with the same text are counted.", "lower", "percent",
+)  # fmt: skip
+_NEAR = Kind(
+    "near_duplicates", "near-duplicates", "share of the choice's documents that nearly repeat another of it",
+    _SIMILAR_HOW, "lower", "percent", glance=True,
+)  # fmt: skip
+
+
+class RepeatMeasures:
+    """Sign the documents of each group, all of them: a sample would lose the other half of a pair."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups, self._lock, self._minhash = groups, Lock(), MinHash()
+        self._found: dict[str, list[tuple[int, npt.NDArray[np.uint32], pa.Array]]] = {
+            name: [] for name in groups.names if name != CORPUS
+        }
+
+    def counters(self) -> list[Counter]:
+        """Return what looks at the texts."""
+        return [self._sign]
+
+    def _sign(self, batch: pa.RecordBatch, member: Bools) -> None:
+        mine = np.flatnonzero(member[:-1].any(axis=0))
+        if not mine.size:
+            return
+        batch = batch.take(pa.array(mine))
+        column = self._minhash.compute(batch, self._minhash.load()).column("signature")
+        signatures = np.asarray(column.flatten()).reshape(len(mine), -1)
+        first, hashes = int(batch.column("place")[0].as_py()), batch.column("text_hash")
+        with self._lock:
+            for name, inside in zip(self._found, member[:, mine], strict=False):
+                if inside.any():
+                    self._found[name].append((first, signatures[inside], hashes.filter(pa.array(inside))))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the measures."""
+        rates = {name: _rate(found) for name, found in self._found.items()}
+        yield measure_row(_EXACT, self._groups, lambda name: rates[name].exact)
+        yield measure_row(_NEAR, self._groups, lambda name: rates[name].near)
+
+
+def _rate(found: list[tuple[int, npt.NDArray[np.uint32], pa.Array]]) -> DuplicateRate:
+    if not found:
+        return DuplicateRate(0.0, 0.0)
+    found = sorted(found, key=lambda part: part[0])
+    return duplicate_rate(np.concatenate([s for _, s, _ in found]), pa.concat_arrays([h for *_, h in found]))
 
 
 class VarietyMeasures:
