@@ -50,7 +50,7 @@ function table(caption, columns, rows, first = "choice") {
   const body = h("tbody");
   const heads = columns.map((column, i) => {
     const button = h("button", { type: "button", title: column.about, onclick: () => sort(i) }, column.title);
-    return h("th", { scope: "col", "aria-sort": "none" }, button);
+    return h("th", { scope: "col", "aria-sort": "none", class: column.form === "text" ? "text" : null }, button);
   });
   const named = h("th", { scope: "col", "aria-sort": "none" },
     h("button", { type: "button", onclick: () => sort(-1) }, first));
@@ -172,7 +172,7 @@ function head() {
 
 function warnings() {
   const lines = found.choices.flatMap((c) => [
-    ...c.alarms.map((a) => `${c.name}, step ${a.step}: ${a.message}`), ...c.warnings.map((w) => `${c.name}: ${w}`)]);
+    ...c.alarms.map((a) => `${c.name}: step ${a.step}: ${a.message}`), ...c.warnings.map((w) => `${c.name}: ${w}`)]);
   if (lines.length) section("alarms", "Look at these first", null, h("ul", {}, [...new Set(lines)].map((l) => h("li", {}, l))))
     .classList.add("warnings");
 }
@@ -192,7 +192,7 @@ function glance() {
   const fact = (title, about, form, value) => ({ title, about, form, best: null,
     value: (row) => (facts.has(row.name) ? value(facts.get(row.name)) : null) });
   const columns = [
-    fact("by", "selector, or kind of the last step", null, (c) => c.by + (c.targets.length ? ` (${c.targets.join(", ")})` : "")),
+    fact("by", "selector, or kind of the last step", "text", (c) => c.by + (c.targets.length ? ` (${c.targets.join(", ")})` : "")),
     fact("documents", "that were chosen", "count", (c) => c.documents),
     fact("tokens", "that were chosen", "count", (c) => c.tokens),
     fact("tokens a document", "mean", "count", (c) => c.tokens_a_document),
@@ -200,9 +200,9 @@ function glance() {
       const scores = found.scores.find((s) => s.name === c.name);
       return scores ? scores.spearman_length : null;
     }),
-    fact("effective documents", "effective sample size of the weights that it was drawn by", "count", (c) => c.effective),
-    ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
+    fact("effective documents", "effective sample size: how many documents the weights, exp of score over temperature, lie on", "count", (c) => c.effective),
     ...found.measures.filter((m) => m.glance && m.target).map((m) => measureColumn(m, true)),
+    ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
   ];
   const rows = names.map((name) => ({ name }));
   section("glance", "At a glance", "One row for each choice; a star marks the best of a column. " +

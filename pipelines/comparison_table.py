@@ -50,7 +50,7 @@ def print_comparison(found: dict[str, Any]) -> None:
     for note in found["notes"]:
         print_line(f"note      {note}")
     for choice in found["choices"]:
-        said = [alarm["message"] for alarm in choice["alarms"]] + list(choice["warnings"])
+        said = [f"step {alarm['step']}: {alarm['message']}" for alarm in choice["alarms"]] + choice["warnings"]
         for line in list(dict.fromkeys(said))[:_SHOWN_NOTES]:
             print_line(f"look at   {choice['name']}: {line}")
 

@@ -15,8 +15,8 @@ _KL_HOW = (
     "random documents have less than 0: only compare with them. It is DSIR's own yardstick, so DSIR does well by it."
 )
 UNSEEN = Kind(
-    "kl_reduction_unseen", "KL reduction, unseen part", "how much nearer the choice is than the corpus to the part of the "
-    "target that no selector saw, in nats", _KL_HOW, "higher", glance=True,
+    "kl_reduction_unseen", "KL reduction, unseen part",
+    "how much nearer the choice is than the corpus to the part of the target that no selector saw, in nats", _KL_HOW, "higher", glance=True,
 )  # fmt: skip
 SEEN = Kind(
     "kl_reduction_seen", "KL reduction, seen part", "the same for the part of the target that selectors saw, in nats",
@@ -25,8 +25,8 @@ SEEN = Kind(
 
 
 _COVERED_HOW = (
-    "Each as often as the target has it. Words are compared without case and accents. A larger choice has more: compare "
-    "choices of one size only."
+    "Each as often as the target has it. Words are compared without case and accents. A larger choice has more: "
+    "compare choices of one size only."
 )
 PAIRS = Kind(
     "pairs_covered", "pairs of words covered", "share of the target's pairs of words that the choice has anywhere",
