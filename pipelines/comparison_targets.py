@@ -16,7 +16,8 @@ _KL_HOW = (
 )
 UNSEEN = Kind(
     "kl_reduction_unseen", "KL reduction, unseen part",
-    "how much nearer the choice is than the corpus to the part of the target that no selector saw, in nats", _KL_HOW, "higher", glance=True,
+    "how much nearer the choice is than the corpus to the part of the target that no selector saw, in nats",
+    _KL_HOW, "higher", glance=True,
 )  # fmt: skip
 SEEN = Kind(
     "kl_reduction_seen", "KL reduction, seen part", "the same for the part of the target that selectors saw, in nats",
