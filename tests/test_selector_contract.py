@@ -5,6 +5,7 @@ A selector that cannot be made without parameters, or whose defaults are too cos
 """
 
 import copy
+import json
 import math
 import pickle
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -19,6 +20,7 @@ from tamis.selectors.base import Selector, Target
 from tamis.selectors.budget import CutRule, Part
 from tamis.selectors.clustering import Clustering, vector_column
 from tamis.selectors.keyed import stream_key, uniform
+from tamis.selectors.reasons import Around
 from tamis.selectors.registry import REGISTRY
 from tamis.selectors.vectors import unit_rows
 from tamis.storage.documents import doc_key, text_hashes
@@ -269,6 +271,7 @@ def test_other_parameters_keep_to_it_too(name, parameters, tmp_path):
     test_state_and_summary_survive_the_lake(selector, pool, state, tmp_path)
     for sizes in SPLITS:
         test_the_split_into_batches_changes_nothing(selector, pool, state, sizes)
+    test_reasons_are_one_a_document_and_sum_to_its_score(selector, pool, state)
     if selector.groups:
         test_a_document_stays_or_names_one_that_does(selector, pool, state)
     else:
@@ -460,3 +463,55 @@ def test_health_is_numbers_that_do_not_depend_on_batches(selector, pool, state):
     pieces = [table.slice(0, 5), table.slice(5, 0), table.slice(5)]
     split = selector.health(state, lambda: iter(pieces), lambda: iter(cut_into(pool, [6, 8])))
     assert split == pytest.approx(found, rel=1e-12, nan_ok=True)
+
+
+def reasons_of(selector, pool, state, rows):
+    """What a selector says of some rows, all of which were kept, as the driver asks it."""
+    texts = pa.array(POOL, pa.large_string())
+    batch = pa.Table.from_batches([pool]).append_column("shard", pa.repeat("s", len(POOL)))
+    batch = batch if "text" in batch.column_names else batch.append_column("text", texts)
+    (batch,) = batch.combine_chunks().to_batches()
+    scores = selector.score(pool, state)
+    judged = next((n for n in scores.column_names if n.startswith("score")), None)
+    given = pa.nulls(len(POOL), pa.float64()) if judged is None else scores.column(judged)
+    scores = scores.append_column("kept", pa.array([True] * len(POOL))).append_column("judged", given)
+
+    def stream(where):
+        mask = pa.array(where(scores))
+        yield "s", batch.filter(mask), scores.filter(mask)
+
+    def with_text(target):
+        batches = [
+            b if "text" in b.schema.names else b.append_column("text", b.column("doc_id")) for b in target.batches()
+        ]
+        return replace(target, batches=lambda: iter(batches))
+
+    around = Around(10**6, lambda: [with_text(target) for target in targets_of(selector)], stream)
+    places = pa.array(rows)
+    found = selector.reasons(batch.take(places), state, scores.take(places), around)
+    return found, given.take(places).to_pylist()
+
+
+def test_reasons_are_one_a_document_and_sum_to_its_score(selector, pool, state):
+    found, judged = reasons_of(selector, pool, state, range(len(POOL)))
+    if found is None:
+        return
+    assert len(found) == len(POOL)
+    for text, reason, score in zip(POOL, found, judged, strict=True):
+        json.dumps(reason.__dict__)
+        assert reason.kind and reason.about and "\n" not in reason.about
+        assert all(0 <= start < end <= len(text) for start, end, _ in reason.marks)
+        assert all("text" in part or "doc_id" in part for part in reason.parts)
+        if reason.total is not None and reason.kind != "tokens":  # those sum to the score times the tokens
+            assert reason.total == pytest.approx(score, rel=1e-9, abs=1e-9)
+        if reason.rest is not None:
+            weights = sum(part["weight"] for part in reason.parts)
+            assert weights + reason.rest == pytest.approx(reason.total, rel=1e-9, abs=1e-9)
+
+
+def test_reasons_do_not_depend_on_who_else_is_asked_about(selector, pool, state):
+    together, _ = reasons_of(selector, pool, state, range(len(POOL)))
+    for row in range(len(POOL)) if together else ():
+        ((alone,), _) = reasons_of(selector, pool, state, [row])
+        assert (alone.kind, alone.about, alone.marks) == (together[row].kind, together[row].about, together[row].marks)
+        assert [part.get("doc_id") for part in alone.parts] == [part.get("doc_id") for part in together[row].parts]
