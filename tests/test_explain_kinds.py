@@ -9,7 +9,7 @@ import re
 import pytest
 import tamis
 from small_flow import STEPS, documents, make_case, write_jsonl
-from tamis.pipelines.explaining import explain
+from tamis.pipelines.explaining import Explainer, explain
 from tamis.pipelines.finding import explain_at
 from tamis.storage.errors import ConfigError
 
@@ -52,7 +52,8 @@ def kind(request, run):
     """Return a kind, and the row and explanation of the step that decided about 20 documents of it."""
     found = rows(run, f"from selection_steps where run = $1 and {KINDS[request.param]} order by hash(doc_id)", run.id)
     assert len(found) >= 20
-    return request.param, [(row, explain(run.lake, row["doc_id"], with_reasons=True)) for row in found[:20]]
+    with Explainer(run.lake, with_reasons=True) as explainer:
+        return request.param, [(row, explainer.of(row["doc_id"])) for row in found[:20]]
 
 
 def test_every_step_says_what_the_tables_hold(run, kind):
