@@ -120,7 +120,9 @@ def proxy_curves(
     names: list[str | None] = [RANDOM, *choices]
     seen = dict(zip(names, without_texts([pool, *choices.values()], every), strict=True))
     engine = Threads.default(workers if proxy.device == "cpu" else 1)
-    sizes = dict(zip(seen, engine.map(partial(size_of, Alone(lake), proxy), seen.values()), strict=True))
+    distinct = {one.digest: one for one in seen.values()}  # of two equal choices each would write the other's files
+    counted = dict(zip(distinct, engine.map(partial(size_of, Alone(lake), proxy), distinct.values()), strict=True))
+    sizes = {name: counted[one.digest] for name, one in seen.items()}
     tokens = _budget(proxy, sizes)
     numbers = range(proxy.settings.seeds)
     trainings = {name: [ProxyTraining(proxy, one, n, tokens, every) for n in numbers] for name, one in seen.items()}

@@ -57,7 +57,7 @@ class ProxySettings:
     """Updates in which it rises in a line; at most a tenth of all."""
     batch: int = 4
     """Sequences of an update."""
-    held_out_tokens: int = 16_384
+    held_out_tokens: int = 8_192
     """Tokens of each target, and of the pool, that losses are taken of at most."""
     points_a_doubling: int = 1
     """How often losses are taken while the tokens double."""

@@ -103,14 +103,12 @@ class ProxyTraining:
         folder = maps.lake.training(self.key)
         parts = dict(sorted(self._parts.items()))
         settings = self.proxy.training(self.tokens)
-        update = self.proxy.update
-        first = max(1, settings.steps >> DOUBLINGS)
-        grid = {*log_spaced(first, settings.steps, self.proxy.settings.points_a_doubling)}
         model = self.proxy.weights(self.number)
         run = Resuming(folder / "checkpoints", maps.lake.scratch)
         with sampled(maps, self.proxy, self.documents, self.number, self.tokens, self.key) as sample:
             sequences = Packing(sample.pieces, self.proxy.context, self.tokens, ())
             of_parts = [part.sequences for part in parts.values()]
+            grid, update = self._grid(settings.steps), self.proxy.update
             points = train_with_losses(model, sequences, settings, of_parts, grid, update, run, after)
             record = {
                 "recipe": self.recipe, "parts": list(parts), "points": points, "parameters": n_parameters(model),
@@ -121,6 +119,12 @@ class ProxyTraining:
     @property
     def _parts(self) -> dict[str, HeldOut]:
         return {part.digest: part for part in self.parts}
+
+    def _grid(self, steps: int) -> set[int]:
+        """Return the steps after which losses are taken, without those that all but repeat the last."""
+        a_doubling = self.proxy.settings.points_a_doubling
+        found = log_spaced(max(1, steps >> DOUBLINGS), steps, a_doubling)
+        return {step for step in found if step == steps or step <= steps * 2 ** (-0.5 / a_doubling)}
 
 
 @contextmanager

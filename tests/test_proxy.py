@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tamis.pipelines import proxy_training, resuming
 from tamis.pipelines.proxy import proxy_curves
 from tamis.pipelines.proxy_model import ProxySettings, proxy_model
 from tamis.pipelines.proxy_texts import held_out_of_pool, without_texts
+from tamis.pipelines.token_samples import sampled_texts
 from tamis.pipelines.work import Alone
 from tamis.storage.errors import ConfigError, LakeError
 from tamis.storage.snapshots import newest
@@ -95,6 +97,7 @@ def test_every_training_has_as_many_tokens_as_the_smallest_choice(whole):
         tokens = {record["recipe"]["tokens"] for record in one.records.values()}
         ends = {record["points"][-1][0] for record in one.records.values()}
         assert tokens == ends == {one.tokens}
+        assert all(record["points"][-2][0] < one.tokens / 2**0.5 for record in one.records.values())
         trained = [training for of_choice in one.trainings.values() for training in of_choice]
         assert {training.proxy.training(one.tokens).steps * 128 for training in trained} == {one.tokens}
 
@@ -207,6 +210,25 @@ def test_no_training_sees_a_text_by_which_losses_are_taken(tmp_path):
     assert pool.n_documents - seen.n_documents >= 2 * len(general.texts)
 
 
+def test_a_sample_is_of_pieces_and_a_smaller_one_is_part_of_it(tmp_path):
+    texts = ["abcdefghij" * 30, "short", "äöü€" * 20]
+    write_jsonl(tmp_path / "raw" / "part-0.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(texts)])
+    lake = tamis.ingest(make_case(tmp_path, n=0, files=0), "web").lake
+    pool = Survivors.of(newest(lake, "web"))
+
+    def sample(n_bytes, key=5, cut=16):
+        return [*sampled_texts(Alone(lake), "texts", pool, key, n_bytes, cut)]
+
+    every = sample(10**6)
+    assert max(len(piece.encode()) for piece in every) == 16 and len(every) == 19 + 1 + 12
+    assert sorted(c for piece in every for c in piece if c.isascii()) == sorted(texts[0] + texts[1])
+    assert all(piece in "".join(texts) for piece in every), "no character is cut in two"
+    some = sample(100)
+    assert sum(len(piece.encode()) + 6 for piece in some) >= 100 and len(some) < len(every)
+    assert not Counter(some) - Counter(every) and sorted(some) != sorted(sample(100, key=6))
+    assert {*sample(10**6, cut=None)} == {*texts}
+
+
 def test_a_model_that_is_given_goes_on(tmp_path, whole):
     from tiny_model import write_causal
 
@@ -230,6 +252,14 @@ def test_a_damaged_record_is_found_and_said(tmp_path, whole):
         compared(*whole[0])
     path.write_text(before)
     assert list(verify(lake)) == [] and compared(*whole[0]).trained == 0
+
+
+def test_equal_choices_are_trained_on_once(tmp_path):
+    lake, pool, choices = ingested(tmp_path)
+    result = compared(lake, pool, {"one": choices["code"], "two": of_source(pool, "code"), "all": pool}, settings=ONCE)
+    report = result.report()
+    assert result.trained == 2 and report["choices"]["one"] == report["choices"]["two"]
+    assert report["choices"]["all"]["general"]["minus_random"]["mean"] == 0
 
 
 @pytest.mark.parametrize(
