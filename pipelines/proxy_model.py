@@ -51,7 +51,7 @@ class ProxySettings:
     """Of a new model."""
     start: Path | None = None
     """The folder of a model that is gone on from, with its tokenizer, instead of new weights."""
-    rate: float = 2e-3
+    rate: float = 1e-3
     """The learning rate after the warm-up."""
     warmup: int = 20
     """Updates in which it rises in a line; at most a tenth of all."""
