@@ -7,8 +7,8 @@ which tells what a narrow choice costs. What a seed changes is all that an inter
 same for all. Sources: CoLoR-Filter (https://arxiv.org/abs/2406.10670) and ZIP-FIT (https://arxiv.org/abs/2410.18194)
 compare in this way.
 
-Each training computes with one thread, and there are as many at once as workers: three trainings of choices on two
-cores are faster than one after the other, and no loss follows the number of cores. 600 MB of memory a training.
+Each training computes with one thread, and there are as many at once as workers, so no loss follows the number of
+cores.
 """
 
 from collections.abc import Mapping, Sequence
