@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from ..storage.errors import ConfigError
 from .causal_model import CausalModel
 from .causal_tokens import read_tokenizer
@@ -29,9 +31,7 @@ def load_causal_model(
     """Return the model of a folder on a device. Raises ConfigError where it is none that this can run."""
     tokenizer, prefix = read_tokenizer(folder)
     model = read_causal_model(folder, "fp32" if device == "cpu" else precision)
-    n_vectors = int(model.get_input_embeddings().weight.shape[0])
-    if (n_ids := max(tokenizer.get_vocab().values(), default=-1) + 1) > n_vectors:
-        raise ConfigError(f'losses: the tokenizer of "{folder}" has {n_ids} tokens, its model {n_vectors}')
+    check_vocabulary(tokenizer, model, folder)
     length = _context(model.config.get_text_config(), context)
     model = placed(model, device, precision, "losses")
     decoder, head = _parts(model, folder)
@@ -66,6 +66,13 @@ def read_causal_model(folder: Path, precision: str) -> Any:
             "get the model again, or take one that predicts tokens"
         )
     return model.eval()
+
+
+def check_vocabulary(tokenizer: Tokenizer, model: Any, folder: Path) -> None:
+    """Raise ConfigError where a tokenizer has ids that the model knows nothing of."""
+    n_vectors = int(model.get_input_embeddings().weight.shape[0])
+    if (n_ids := max(tokenizer.get_vocab().values(), default=-1) + 1) > n_vectors:
+        raise ConfigError(f'losses: the tokenizer of "{folder}" has {n_ids} tokens, its model {n_vectors}')
 
 
 def _context(config: Any, context: int | None) -> int:

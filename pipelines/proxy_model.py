@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from ..features.byte_bpe import SMALLEST, train_tokenizer
-from ..features.causal_loading import LENGTHS, read_causal_model
+from ..features.causal_loading import LENGTHS, check_vocabulary, read_causal_model
 from ..features.causal_tokens import begin_tokens, read_tokenizer
 from ..features.decoder import SIZES, Decoder, build
 from ..features.packing import Packing
@@ -109,6 +109,7 @@ class Proxy:
         with _LOADING:
             if settings.start is not None:
                 model = read_causal_model(settings.start, "fp32")
+                check_vocabulary(self.tokenizer, model, settings.start)
             else:
                 key = settings.key("weights", number) >> 1  # torch wants 63 bits
                 model = build(settings.shape, settings.vocabulary, key).eval()

@@ -241,6 +241,14 @@ def test_a_model_that_is_given_goes_on(tmp_path, whole):
     assert all(curve[-1]["mean"] < curve[0]["mean"] for curve in curves)
 
 
+def test_a_model_with_another_tokenizer_is_refused(tmp_path, whole):
+    from tiny_model import write_causal
+
+    theirs = write_causal(tmp_path / "theirs", vocab_size=200)
+    with pytest.raises(ConfigError, match="tokens, its model 200"):
+        compared(*whole[0], settings=replace(SMALL, start=theirs, seeds=1), workers=1)
+
+
 def test_a_damaged_record_is_found_and_said(tmp_path, whole):
     (lake, *_), result = whole
     path = lake.proxy(next(iter(result.records)))
