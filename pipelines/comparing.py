@@ -39,6 +39,9 @@ from .proxy_model import ProxySettings
 from .runs import Unrecorded
 from .work import Work
 
+MUCH_LARGER = 2
+"""So many times as large as the smallest choice another has to be, for that to be worth a note."""
+
 
 def compare(
     lake: Lake | Path | str, names: Sequence[str], *, by: Sequence[str] = (), vectors: str | None = None,
@@ -176,6 +179,11 @@ def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
 
 def _notes(runs: ComparedRuns, choices: Choices) -> list[str]:
     said = list(runs.notes)
+    sizes = {name: documents.tokens for name, documents in choices.whole.items()}
+    if (least := min(sizes, key=lambda name: sizes[name])) and max(sizes.values()) > MUCH_LARGER * sizes[least]:
+        said.append(
+            f"{least} is the smallest choice by far: all are compared by {choices.tokens:,} tokens for its sake"
+        )
     if choices.thinned:
         said.append(
             f"{', '.join(choices.thinned)}: made in groups or without an order, so it was thinned at random to as many "

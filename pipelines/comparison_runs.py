@@ -101,6 +101,8 @@ def compared_runs(lake: Lake, names: Sequence[str]) -> ComparedRuns:
     if not names:
         raise ConfigError("nothing to compare: name at least one run or flow; `tamis status` lists them")
     records = list({(found := chosen_by(lake, name).run).run: found for name in names}.values())
+    if empty := [record.flow for record in records if not record.steps[-1]["tokens_kept"]]:
+        raise ConfigError(f"{', '.join(empty)} chose no tokens, so there is nothing to compare; leave it out")
     corpora = sorted({record.corpus for record in records})
     if len(corpora) > 1:
         raise ConfigError(f"the runs are over several corpora ({', '.join(corpora)}); compare runs over one")

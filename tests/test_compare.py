@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import tamis
 from scipy.stats import spearmanr
-from small_flow import CODE, make_case
+from small_flow import CODE, documents, make_case, write_jsonl
 from tamis.features.static_embeddings import StaticEmbeddings
 from tamis.pipelines.comparison_page import comparison_page
 from tamis.storage.errors import ConfigError
@@ -253,7 +253,7 @@ def test_the_same_twice_and_a_run_by_its_id(case):
 def test_refusals(case):
     with pytest.raises(ConfigError, match=r"no finished run 'nera'.*did you mean 'near'"):
         tamis.compare(case[0], ["nera"])
-    with pytest.raises(ConfigError, match="no feature of vectors 'wrods'.*did you mean 'words'"):
+    with pytest.raises(ConfigError, match=r"no feature of vectors 'wrods'.*did you mean 'words'"):
         tamis.compare(case[0], ["near"], vectors="wrods")
     with pytest.raises(ConfigError, match="--by"):
         tamis.compare(case[0], ["near"], by=["stats.nothing"])
@@ -261,3 +261,61 @@ def test_refusals(case):
 
 def test_a_look_leaves_no_run_behind(case):
     assert table(case, "select count(*) from runs").item() == len(FLOWS)
+
+
+def test_an_older_choice_of_a_corpus_that_has_grown(tmp_path):
+    config = make_case(tmp_path, n=200, flows={"near": {"corpus": "web", "steps": FLOWS["near"]},
+                                               "lot": {"corpus": "web", "steps": FLOWS["lot"]}})  # fmt: skip
+    old = tamis.run(config, "near")
+    write_jsonl(tmp_path / "raw" / "more.jsonl", documents(120, seed=5))
+    new = tamis.run(config, "lot")
+    found = tamis.compare(old.lake, ["near", "lot"])
+    assert found["corpus"]["documents"] == new.record.counts["documents"] > old.record.counts["documents"]
+    assert "near was made from an older state of web than lot" in found["notes"]
+    near, lot = found["choices"]
+    assert near["documents"] == old.steps[-1]["kept"] and lot["documents"] == new.steps[-1]["kept"]
+    (pair,) = found["correlations"]
+    scored = (tamis.sql(old.lake, "select doc_id from selection_steps where deciding and run = $1", [r.id]).pl()
+              for r in (old, new))  # fmt: skip
+    assert pair["documents"] == next(scored).join(next(scored), on="doc_id").height > 0
+    assert all(row["by_lot"] is not None for row in found["measures"])
+
+
+def test_choices_of_very_different_size_and_of_nothing(tmp_path):
+    few = [{"name": "some", "select": "random", "cut": {"budget": {"documents": 3}}}]
+    none = [{"name": "no", "filter": {"no": "stats.n_words > 1000"}}]
+    config = make_case(tmp_path, n=120, flows={name: {"corpus": "web", "steps": steps} for name, steps in
+                                               {"few": few, "none": none, "lot": FLOWS["lot"]}.items()})  # fmt: skip
+    lake = {name: tamis.run(config, name) for name in ("few", "none", "lot")}["lot"].lake
+    found = tamis.compare(lake, ["few", "lot"])
+    assert any("few is the smallest choice by far" in note for note in found["notes"])
+    assert found["choices"][1]["equal"]["tokens"] <= found["equal_tokens"] == found["choices"][0]["tokens"]
+    assert comparison_page(found)
+    with pytest.raises(ConfigError, match="none chose no tokens"):
+        tamis.compare(lake, ["none", "lot"])
+
+
+def test_runs_over_two_corpora_are_refused(tmp_path):
+    config = make_case(tmp_path, n=60, corpora={name: {"files": ["raw/*"]} for name in ("web", "copy")},
+                       flows={name: {"corpus": name, "steps": FLOWS["lot"]} for name in ("web", "copy")})  # fmt: skip
+    lake = {name: tamis.run(config, name) for name in ("web", "copy")}["web"].lake
+    with pytest.raises(ConfigError, match=r"several corpora \(copy, web\)"):
+        tamis.compare(lake, ["web", "copy"])
+
+
+def test_of_a_large_corpus_a_part_is_read(tmp_path, monkeypatch):
+    """The texts of some row groups stand for all; every choice is thinned to what it has there."""
+    from tamis.pipelines import comparison_texts
+
+    config = make_case(tmp_path, n=400, files=4, corpora={"web": {"files": ["raw/*"], "shard_bytes": "10KB"}},
+                       flows={name: {"corpus": "web", "steps": FLOWS[name]} for name in ("near", "lot")})  # fmt: skip
+    lake = {name: tamis.run(config, name) for name in ("near", "lot")}["lot"].lake
+    whole = tamis.compare(lake, ["near", "lot"], samples=0)
+    monkeypatch.setattr(comparison_texts, "READ_AT_MOST", 30_000)
+    found = tamis.compare(lake, ["near", "lot"], samples=0)
+    (equal_tokens,) = (words for title, words in found["how"] if title == "Equal tokens")
+    share = float(re.search(r"([\d.]+)% of the bytes", equal_tokens)[1])
+    assert 100 * 30_000 / found["corpus"]["bytes"] <= share < 100
+    kl, whole_kl = (next(m for m in f["measures"] if m["key"] == "kl_reduction_unseen") for f in (found, whole))
+    assert kl["values"]["near"] > kl["by_lot"]["high"] and kl["values"] != whole_kl["values"]
+    assert found["overlap"] == whole["overlap"], "what needs no texts is of the whole"
