@@ -1,4 +1,4 @@
-"""The command line: `tamis run | mix | export | train-aux | ingest | status | compare | explain | list | sql | verify | …`.
+"""The command line: `tamis run | mix | export | train-aux | ingest | status | compare | explain | sql | verify | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected · 130 interrupted.

@@ -4,7 +4,7 @@ An n-gram (n folded words in a row) counts as had where the choice has it anywhe
 choices of one size. n-grams are compared by 64-bit hashes: a choice with N different n-grams is given one of the
 target's m too many with a chance of at most N m / 2^64 each way, for 10^9 and 10^6 one in 20,000.
 
-All targets and all choices are looked for in one pass over the texts, 70 to 100 MB/s a core for words, pairs and triples.
+All targets and choices are looked for in one pass over the texts, 70 to 100 MB/s a core for words, pairs and triples.
 """
 
 import math

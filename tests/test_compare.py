@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,8 @@ FLOWS = {
     "lot": [*FIRST, {"name": "some", "select": "random", "cut": {"budget": {"tokens": "20%"}}}],
     "each": [*FIRST, {"name": "clusters", "select": "kmeans", "cut": BUDGET,
                       "with": {"vectors": "words", "clusters": {"count": 4}, "sampler": "random"}}],
-    "long": [*FIRST, {"name": "clean", "decontaminate": ["code"]}, {"name": "long", "filter": {"long": "stats.n_words > 30"}}],
+    "long": [*FIRST, {"name": "clean", "decontaminate": ["code"]},
+             {"name": "long", "filter": {"long": "stats.n_words > 30"}}],
 }  # fmt: skip
 NAMES = ["near", "lot", "each", "long"]
 
@@ -48,7 +50,8 @@ def table(case, query):
 
 
 def kept(case, name):
-    query = "select s.*, d.source from selection_steps s join documents d using (corpus, shard, row) where deciding and kept"
+    query = """select s.*, d.source from selection_steps s join documents d using (corpus, shard, row)
+               where deciding and kept"""
     return table(case, query).filter(pl.col("run") == case[1][name].id)
 
 
@@ -83,8 +86,8 @@ def test_sizes(case):
 
 
 def test_overlap_at_equal_tokens_and_whole(case):
-    for key, documents in (("overlap", equal), ("overlap_whole", kept)):
-        a, b = documents(case, "near"), documents(case, "lot")
+    for key, of in (("overlap", equal), ("overlap_whole", kept)):
+        a, b = of(case, "near"), of(case, "lot")
         both = a.join(b, on="doc_id")
         (found,) = (o for o in case[2][key] if (o["a"], o["b"]) == ("near", "lot"))
         assert found["documents"] == both.height > 0
@@ -114,19 +117,19 @@ def test_rank_correlation(case):
 
 def test_composition(case):
     source, length, n_words, code = case[2]["compositions"]
-    documents = table(case, "from documents")
+    every = table(case, "from documents")
     for value in source["values"]:
-        there = documents.filter(pl.col("source") == value["value"])
+        there = every.filter(pl.col("source") == value["value"])
         assert value["corpus"]["tokens"] == there["n_tokens"].sum()
         for name in NAMES:
             mine = kept(case, name)
             share = mine.filter(pl.col("source") == value["value"])["n_tokens"].sum() / mine["n_tokens"].sum()
             assert value["choices"][name]["share"] == pytest.approx(share)
     assert {v["value"]: v["corpus"]["documents"] for v in length["values"]} == {
-        "0 to 15": documents.filter(pl.col("n_tokens") < 16).height,
-        "16 to 31": documents.filter(pl.col("n_tokens").is_between(16, 31)).height,
-        "32 to 63": documents.filter(pl.col("n_tokens").is_between(32, 63)).height,
-        "64 to 127": documents.filter(pl.col("n_tokens") > 63).height,
+        "0 to 15": every.filter(pl.col("n_tokens") < 16).height,
+        "16 to 31": every.filter(pl.col("n_tokens").is_between(16, 31)).height,
+        "32 to 63": every.filter(pl.col("n_tokens").is_between(32, 63)).height,
+        "64 to 127": every.filter(pl.col("n_tokens") > 63).height,
     }
     assert sum(v["choices"]["long"]["documents"] for v in n_words["values"]) == kept(case, "long").height
     assert {v["value"]: v["choices"]["long"]["documents"] > 0 for v in n_words["values"]} == {
@@ -140,7 +143,7 @@ def grams(texts):
     counts = np.zeros(10_000)
     for text in texts:
         words = re.findall(r"\w+|[^\w\s]+", text.lower())
-        for gram in [*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))]:
+        for gram in [*words, *(" ".join(pair) for pair in pairwise(words))]:
             counts[int(sha256(gram.encode()).hexdigest(), 16) % 10_000] += 1
     return counts / counts.sum()
 
@@ -230,7 +233,8 @@ def test_documents_that_only_one_choice_has(case):
     others = {i for name in NAMES if name != "near" for i in kept(case, name)["doc_id"]}
     mine = kept(case, "near")
     assert 0 < len(near["shown"]) <= 6
-    documents = {row["doc_id"]: row for row in table(case, "select d.*, t.text from documents d join text t using (corpus, shard, row, doc_id)").rows(named=True)}  # fmt: skip
+    query = "select d.*, t.text from documents d join text t using (corpus, shard, row, doc_id)"
+    documents = {row["doc_id"]: row for row in table(case, query).rows(named=True)}
     for shown in near["shown"]:
         assert shown["doc_id"] in set(equal(case, "near")["doc_id"])
         document = documents[shown["doc_id"]]
