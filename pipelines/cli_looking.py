@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,8 +33,9 @@ def explain_command(
     token: Annotated[int | None, typer.Option(min=0, help="A token of it, counted from 0 over all its files.")] = None,
     run: Annotated[str | None, typer.Option(help="Only this run: its id or a part of it, or a flow.")] = None,
     reasons: Annotated[
-        bool, typer.Option(help="Say where each score comes from; of losses that takes their models.")
-    ] = True,
+        bool | None,
+        typer.Option(help="Say where each score comes from. Default: yes, but what takes models only with --run."),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -48,14 +49,15 @@ def explain_command(
     ways = [doc_id, text, at, export]
     if sum(way is not None for way in ways) != 1 or (export is None) != (token is None):
         raise ConfigError("explain needs one of: the id of a document, --text, --at, or --export DIR with --token N")
+    wanted = _wanted(reasons, run)
     if export is not None and token is not None:
         home = None if lake is None and not config.exists() else _lake(lake, config)
         print_token(explain_token(home, export, token), as_json)
     elif doc_id is not None:
-        print_explanation(explain(_lake(lake, config), doc_id, run=run, with_reasons=reasons), as_json)
+        print_explanation(explain(_lake(lake, config), doc_id, run=run, reasons=wanted), as_json)
     else:
         found = explain_text if text is not None else explain_at
-        told = found(_lake(lake, config), text or at or "", run=run, with_reasons=reasons)
+        told = found(_lake(lake, config), text or at or "", run=run, reasons=wanted)
         raise typer.Exit(print_found(told, as_json))
 
 
@@ -159,6 +161,13 @@ def schema_command() -> None:
     from .config import Config
 
     typer.echo(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def _wanted(reasons: bool | None, run: str | None) -> Literal["none", "quick", "all"]:
+    """Return which reasons are asked for: of one run all, of many those for which no model has to be run."""
+    if reasons is None:
+        return "quick" if run is None else "all"
+    return "all" if reasons else "none"
 
 
 def _lake(lake: Path | None, config: Path) -> Lake:

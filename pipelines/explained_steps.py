@@ -4,9 +4,9 @@ Everything is read from the lake. Where files were removed, what they would have
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from ..selectors.reasons import Reason
+from ..selectors.registry import REGISTRY as SELECTORS
 from ..selectors.shared_words import shared_words
 from ..storage.errors import TamisError
 from ..storage.publish import json_ready
@@ -16,11 +16,13 @@ from .read_values import rules_of, selector_values, shortened
 from .reasons import step_reasons
 
 PARTS = 10
+Wanted = Literal["none", "quick", "all"]
+"""Which reasons: quick ones are those for which no model has to be run."""
 Rows = Callable[[str, list[Any]], list[dict[str, Any]]]
 """Ask the catalogue."""
 
 
-def explain_step(step: OpenedStep, decided: dict[str, Any], rows: Rows, with_reasons: bool) -> dict[str, Any]:
+def explain_step(step: OpenedStep, decided: dict[str, Any], rows: Rows, reasons: Wanted) -> dict[str, Any]:
     """Return what a step decided about a document; `decided` is its row of `selection_steps`."""
     place: Place = (decided["shard"], decided["row"])
     names = ("step", "kept", "reason", "ref", "score", "rank", "multiplicity", "shard", "row")
@@ -37,12 +39,20 @@ def explain_step(step: OpenedStep, decided: dict[str, Any], rows: Rows, with_rea
         _try(said, "reads", lambda: selector_values(step, step.seen([place])[0])[0])
     if decided["ref"]:
         _try(said, "stays", lambda: _reference(step, decided, rows))
-    if with_reasons:
-        (why,) = step_reasons(step, [place], PARTS)
-        said["why"] = why and json_ready(why.__dict__)
-        if isinstance(why, Reason) and why.kind == "missing" and why.about not in said["gone"]:
-            said["gone"].append(why.about)
+    if reasons != "none":
+        _add_reason(said, step, place, reasons)
     return said
+
+
+def _add_reason(said: dict[str, Any], step: OpenedStep, place: Place, reasons: Wanted) -> None:
+    """Add why a document has its score, or what it would take to say it."""
+    if reasons == "quick" and said["kind"] == "select" and SELECTORS.find(said["by"]).asks_models:
+        said["why_not"] = "where it comes from takes models: --run or --reasons says it"
+        return
+    (why,) = step_reasons(step, [place], PARTS)
+    said["why"] = why and json_ready(why.__dict__)
+    if why and why.kind == "missing" and why.about not in said["gone"]:
+        said["gone"].append(why.about)
 
 
 def _try(said: dict[str, Any], name: str, value: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..storage.catalog import connect
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from .explained_steps import explain_step
+from .explained_steps import Wanted, explain_step
 from .opened_runs import OpenedRun
 from .opened_steps import OpenedStep
 from .runs import RunRecord, load_runs
@@ -24,15 +24,16 @@ Record = tuple[str, str, int]
 
 def explain(
     lake: Lake, doc_id: str, *, corpus: str | None = None, run: str | None = None, runs: Collection[str] | None = None,
-    with_reasons: bool = False,
+    reasons: Wanted = "none",
 ) -> dict[str, Any]:  # fmt: skip
     """Return where the documents of that id came from, what each step decided, newest run first, and their mixtures.
 
     `run` is the id of a run, a part of it or a flow, `runs` are whole ids; default: all. A step has `rules` or `reads`
-    (the values that decided), `cut` (`cut_places`), `stays` (what `ref` names) and `gone` (what the lake has no more),
-    and `with_reasons` `why` (`reasons`). Raises ConfigError where there is no such document or run.
+    (the values that decided), `cut` (`cut_places`), `stays` (what `ref` names), `gone` (what the lake has no more), and
+    where `reasons` are wanted `why`, a `selectors.reasons.Reason`. Raises ConfigError where there is no such document
+    or run.
     """
-    with Explainer(lake, run, runs, with_reasons) as explainer:
+    with Explainer(lake, run, runs, reasons) as explainer:
         found = explainer.of(doc_id, corpus=corpus)
         if not any(found[name] for name in ("documents", "excluded", "runs")):
             raise ConfigError(f"no document {doc_id!r} in {str(lake.root)!r}{explainer.nearest(doc_id)}")
@@ -43,9 +44,9 @@ class Explainer:
     """Explain documents of a lake, its catalogue and runs opened once; a context manager."""
 
     def __init__(
-        self, lake: Lake, run: str | None = None, runs: Collection[str] | None = None, with_reasons: bool = False
+        self, lake: Lake, run: str | None = None, runs: Collection[str] | None = None, reasons: Wanted = "none"
     ) -> None:
-        self._lake, self._with_reasons = lake, with_reasons
+        self._lake, self._reasons = lake, reasons
         records = {r.run: r for r in load_runs(lake)}
         meant = {name: r for name, r in records.items() if _is_meant(r, run) and (runs is None or name in runs)}
         if run is not None and not meant:
@@ -116,7 +117,7 @@ class Explainer:
             self._steps[mine] = OpenedStep(opened, step["name"])
         place = (*mine, decided["shard"], decided["row"])
         if place not in self._said:
-            self._said[place] = explain_step(self._steps[mine], decided, self.rows, self._with_reasons)
+            self._said[place] = explain_step(self._steps[mine], decided, self.rows, self._reasons)
         return self._said[place]
 
     def nearest(self, doc_id: str) -> str:

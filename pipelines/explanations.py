@@ -116,6 +116,8 @@ def _stays(step: dict[str, Any]) -> Iterator[str]:
 
 
 def _why(step: dict[str, Any]) -> Iterator[str]:
+    if "why_not" in step:
+        yield step["why_not"]
     why = step.get("why")
     if not why or why["kind"] == "missing":
         return

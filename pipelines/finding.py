@@ -12,6 +12,7 @@ from typing import Any
 
 from ..storage.errors import ConfigError, TamisError
 from ..storage.lake import Lake
+from .explained_steps import Wanted
 from .explaining import Explainer
 
 MOST_EXPLAINED = 3
@@ -22,7 +23,7 @@ BESIDE = 40
 RAW_SHOWN = 300
 
 
-def explain_text(lake: Lake, snippet: str, *, run: str | None = None, with_reasons: bool = False) -> dict[str, Any]:
+def explain_text(lake: Lake, snippet: str, *, run: str | None = None, reasons: Wanted = "none") -> dict[str, Any]:
     """Return the records whose text holds a snippet, case and white space as they are, or whose raw bytes do.
 
     `n_hits` counts the documents, `hits` are the first of them with what stands around the snippet, `found` their
@@ -30,7 +31,7 @@ def explain_text(lake: Lake, snippet: str, *, run: str | None = None, with_reaso
     """
     if not snippet:
         raise ConfigError("--text is empty; give a piece of the text")
-    with Explainer(lake, run, None, with_reasons) as explainer:
+    with Explainer(lake, run, None, reasons) as explainer:
         hits = _hits(explainer, snippet, "is distinct from") or _hits(explainer, snippet, "=")
         n = hits[0]["n"] if hits else 0
         quarantined = [row for row in _quarantine(explainer) if _has(row["raw"], snippet)]
@@ -57,13 +58,13 @@ def _hits(explainer: Explainer, snippet: str, superseded: str) -> list[dict[str,
     )
 
 
-def explain_at(lake: Lake, place: str, *, run: str | None = None, with_reasons: bool = False) -> dict[str, Any]:
+def explain_at(lake: Lake, place: str, *, run: str | None = None, reasons: Wanted = "none") -> dict[str, Any]:
     """Return the records of the lake that stand at FILE:LINE, or in a FILE that is one document, with explanations.
 
     The file may be named as the lake names it, as it is found from here, or by the end of its path where that is plain.
     `line` counts as in the catalogue: from 1, the rows of Parquet too. Raises ConfigError where nothing stands there.
     """
-    with Explainer(lake, run, None, with_reasons) as explainer:
+    with Explainer(lake, run, None, reasons) as explainer:
         file, line = _place(explainer, place)
         at = "file = $1 and line is not distinct from $2"
         records = explainer.rows(

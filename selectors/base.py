@@ -70,6 +70,8 @@ class Selector(ABC):
     """Names of the parameters that `fit` depends on, beside the features of `needs`; None: all, and expressions."""
     score_parameters: ClassVar[tuple[str, ...] | None] = None
     """Names of the parameters that `score` depends on, those of `fit` among them; None: all."""
+    asks_models: ClassVar[bool] = False
+    """Whether `reasons` runs the models of its features again: seconds, where others take a fraction of one."""
     state_type: ClassVar[type[Any]]
     """Frozen dataclass that `fit` returns: arrays, numbers, strings, mappings and tuples."""
 

@@ -32,6 +32,7 @@ class ColorFilter(Selector):
     name = "color_filter"
     version = 1
     fit_parameters = ()
+    asks_models = True
     state_type = Nothing
 
     prior: Feature

@@ -30,6 +30,7 @@ class DifferenceSampling(Selector):
     name = "difference_sampling"
     version = 1
     fit_parameters = ()
+    asks_models = True
     state_type = Nothing
 
     small: Feature

@@ -42,6 +42,7 @@ class Perplexity(Selector):
     name = "perplexity"
     version = 1
     fit_parameters = ("sample",)
+    asks_models = True
     state_type = LossSample
 
     losses: Feature

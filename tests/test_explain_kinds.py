@@ -52,7 +52,7 @@ def kind(request, run):
     """Return a kind, and the row and explanation of the step that decided about 20 documents of it."""
     found = rows(run, f"from selection_steps where run = $1 and {KINDS[request.param]} order by hash(doc_id)", run.id)
     assert len(found) >= 20
-    with Explainer(run.lake, with_reasons=True) as explainer:
+    with Explainer(run.lake, reasons="all") as explainer:
         return request.param, [(row, explainer.of(row["doc_id"])) for row in found[:20]]
 
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import tamis
 from small_flow import make_case, write_jsonl
+from tamis.pipelines import cli
 from tamis.pipelines.explaining import explain
 from tamis.pipelines.reasons import reasons
 from tiny_model import write_causal
@@ -99,9 +100,21 @@ def test_a_model_that_is_gone_is_said(runs, tmp_path):
     row = next(r for r in rows_of(run) if r["kept"])
     (reason,) = reasons(lake, run.record, "pick", [(row["shard"], row["row"])])
     assert reason.kind == "missing" and "prior" in STEPS["difference"][1] and "cannot be computed" in reason.about
-    step = explain(lake, row["doc_id"], run="difference", with_reasons=True)["runs"][0]["steps"][0]
+    step = explain(lake, row["doc_id"], run="difference", reasons="all")["runs"][0]["steps"][0]
     assert step["score"] == row["score"] and step["reads"]["prior.n_predicted"] > 0
     assert step["gone"] == [reason.about]
+
+
+def test_models_run_for_one_run_alone_or_when_told_so(runs, capsys):
+    run = runs["low"]
+    row = next(r for r in rows_of(run) if r["kept"])
+    config = str(run.lake.root.parent / "flows.yaml")
+    for options, asked in (([], False), (["--run", "low"], True), (["--reasons"], True), (["--no-reasons"], False)):
+        with pytest.raises(SystemExit):
+            cli.main(["explain", row["doc_id"], "-c", config, *options])
+        out = capsys.readouterr().out
+        assert ("tokens predicted" in out) is asked
+        assert ("--reasons says it" in out) is (options == [])
 
 
 def test_another_model_in_its_place_is_not_taken_for_it(runs, tmp_path):
