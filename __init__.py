@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .pipelines.comparing import compare
     from .pipelines.explaining import explain
     from .pipelines.explaining_tokens import explain_token
+    from .pipelines.planning import plan
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
     from .storage.lake import Lake
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "locate",
     "mix",
+    "plan",
     "replay",
     "run",
     "sql",
@@ -46,6 +48,7 @@ _HOME = {
     "load": "tamis.pipelines.api",
     "locate": "tamis.storage.exported_tokens",
     "mix": "tamis.pipelines.api",
+    "plan": "tamis.pipelines.planning",
     "replay": "tamis.pipelines.api",
     "run": "tamis.pipelines.api",
     "sql": "tamis.pipelines.api",

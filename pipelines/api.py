@@ -35,6 +35,7 @@ from .measuring import measure, tokens_column
 from .mixing import check_mixture, finished_flow
 from .mixing import mix as make_mixture
 from .outputs import Output, make_output
+from .plan_store import stored_plan
 from .plugins import make_feature, make_tokens
 from .progress import Reporter
 from .replaying import choose_listed
@@ -101,6 +102,7 @@ def run(
     work = _work(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
 
     def body() -> None:
+        work.log.record.plan = stored_plan(work, flow, entry)
         if prefect and not nothing_new(work, flow, entry):
             from .prefect_flow import curate_with_prefect  # Prefect takes seconds to import
 

@@ -107,10 +107,10 @@ class _Job:
             if path.exists():
                 stage.reused = 1
                 return Tokenizer.from_file(str(path))
+            stage.computed = 1
             name = f"tokenizer of {self.plan.name}"
             found = train_tokenizer(sampled_texts(self.work, name, self.pool, key, TOKENIZER_BYTES), size)
             self.work.lake.publish_bytes(path, found.to_str().encode())
-            stage.computed = 1
             return found
 
         return self.work.stage(f"tokenizer {self.plan.name}", learn), Packing.begin

@@ -82,8 +82,8 @@ def _fit(
         summary = work.stage(f"sample {step}", partial(read_sample, work, f"sample {step}", pool, size, key))
 
     def fit(stage: Stage) -> None:
-        publish_state(work.lake, path, selector.fit(summary, samples, work.draw(step)))
         stage.computed = 1
+        publish_state(work.lake, path, selector.fit(summary, samples, work.draw(step)))
 
     work.stage(f"fit {step}", fit)
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from ..storage.catalog import build_catalog
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
@@ -99,7 +98,7 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     record = work.log.record
     entry = work.config.corpora[flow.corpus]
     snapshot = ingest_corpus(work, flow.corpus, entry)
-    build_catalog(work.lake)  # the documents can be asked for while the steps run
+    work.show()
     targets = {target: _target(work, target) for target in target_names(work.config, flow)}
     _refuse_invisible({target: targets[target] for target in wanted_names(work.config, flow)})
     corpus = survivors = Survivors.of(snapshot)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ..storage.errors import LakeError
 from ..storage.lake import Lake, process_alive, read_json
-from ..storage.publish import HOST
+from ..storage.publish import HOST, published_bytes
 from .alarms import Alarm
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -26,12 +26,19 @@ Status = Literal["running", "done", "failed", "interrupted"]
 
 @dataclass
 class Stage:
-    """What one stage did: items (row groups, shards or artefacts) computed now, and found in the lake."""
+    """What one stage did: items (row groups, shards or artefacts) computed now, and found in the lake.
+
+    A body sets `computed` before it works: a plan, which looks for what is there, ends it at that.
+    """
 
     name: str
     computed: int = 0
     reused: int = 0
     seconds: float = 0.0
+    documents: int = 0
+    """For how many documents a feature was computed."""
+    bytes: int = 0
+    """What was published meanwhile."""
 
     def reuse(self, items: int) -> None:
         """Count that everything was there."""
@@ -63,6 +70,8 @@ class RunRecord:
     models: list[dict[str, Any]] = field(default_factory=list)
     mixture: dict[str, Any] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
+    """What `tamis plan` said of the same flow over the same files, where somebody asked."""
     warnings: list[str] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
@@ -86,11 +95,11 @@ class RunLog:
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """Time a stage; the body counts what it computed and reused."""
-        stage, begin = Stage(name), time.monotonic()
+        stage, begin, before = Stage(name), time.monotonic(), published_bytes()
         try:
             yield stage
         finally:
-            stage.seconds = round(time.monotonic() - begin, 3)
+            stage.seconds, stage.bytes = round(time.monotonic() - begin, 3), published_bytes() - before
             with self._lock:
                 self.record.stages.append(stage)
             self.event("stage", **asdict(stage))

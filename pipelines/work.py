@@ -9,6 +9,7 @@ from ..features.base import Feature
 from ..features.stopping import stop_if_asked
 from ..features.tokens import Tokens
 from ..selectors.keyed import stream_key
+from ..storage.catalog import build_catalog
 from ..storage.lake import Lake
 from .config import Config
 from .engine import Threads
@@ -113,6 +114,10 @@ class Work:
         if documents is None:
             return self.reporter.track(results, [1] * len(items), name)
         return self.reporter.track(results, [documents(item) for item in items], name, "documents")
+
+    def show(self) -> None:
+        """Publish the catalogue, so that what is there can be asked for while the run goes on."""
+        build_catalog(self.lake)
 
     def draw(self, step: str) -> Callable[[str], int]:
         """Return what gives a step the keys of its random numbers."""

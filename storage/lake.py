@@ -130,6 +130,10 @@ class Lake:
         """Folder of one execution."""
         return self.root / "runs" / run_id
 
+    def plan(self, key: str) -> Path:
+        """File of what was said of a flow before it ran."""
+        return self.root / "plans" / f"{key}.json"
+
     def publish_json(self, target: Path, value: Any) -> None:
         """Publish a manifest."""
         publish_json(target, value, self.scratch)

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +54,31 @@ def move_into_place(temporary: Path, target: Path) -> None:
     """Make a finished temporary file durable and give it its name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync(temporary, os.O_RDWR)
+    status = temporary.stat()
     temporary.replace(target)
     _sync(target.parent, os.O_RDONLY)
+    if status.st_nlink == 1:  # a second name of a file takes no room
+        _PUBLISHED.add(status.st_size)
+
+
+class _Published:
+    """How many bytes this process has published."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.n_bytes = 0
+
+    def add(self, n_bytes: int) -> None:
+        with self._lock:
+            self.n_bytes += n_bytes
+
+
+_PUBLISHED = _Published()
+
+
+def published_bytes() -> int:
+    """Return how many bytes this process has published: two readings tell what came between them."""
+    return _PUBLISHED.n_bytes
 
 
 def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:

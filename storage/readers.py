@@ -57,7 +57,7 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
 def _pieces(file: InputFile, handle: BinaryIO, options: ReadOptions, map: Map) -> Iterator[Piece]:
     start = handle.read(RAW_BYTES)
     handle.seek(0)
-    form = _form(file, start, options)
+    form = raw_form(file, start, options)
     if not start:
         return iter(())
     if form == "parquet":
@@ -71,8 +71,8 @@ def _pieces(file: InputFile, handle: BinaryIO, options: ReadOptions, map: Map) -
     return json_lines(file.name, chunks, options, map)
 
 
-def _form(file: InputFile, start: bytes, options: ReadOptions) -> str:
-    """Return parquet, jsonl or text."""
+def raw_form(file: InputFile, start: bytes, options: ReadOptions) -> str:
+    """Return parquet, jsonl or text: what a file that begins with `start` is read as."""
     if options.format != "auto":
         return options.format
     path = PurePosixPath(file.path.name.lower())

@@ -1,0 +1,89 @@
+"""How large trials are: four times as large each, as long as planning stays near a minute, the last one three times.
+
+The first compiles kernels and loads libraries, and tells only whether the flow runs at all. Half of the sample is the
+most, so that the second large trial sees other documents. The third has those of the first in shards of the usual size,
+because their number and size have a price too. A flow that asks for embeddings, losses or trained models begins with
+less, and its steps before these are tried alone too, on more.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..storage.errors import TamisError
+from .config import FlowEntry, SelectStep, TrainStep
+from .flow_checks import features_of
+from .plan_trials import Trial, Trials, is_costly
+from .work import Work
+
+FIRST_BYTES, FIRST_COSTLY_BYTES = 128 << 10, 16 << 10
+LONGEST_S, MOST_S = 10.0, 40.0
+"""Of one trial and of all trials of a ladder, as far as they can be foreseen."""
+LEAST_RUNGS = 3
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The trials that count."""
+
+    small: Trial | None
+    large: tuple[Trial, ...]
+    as_ingested: Trial
+    """The first large one again, in shards as large as those of the lake: its memory is that of a run."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All of them."""
+        return (*([self.small] if self.small else []), *self.large, self.as_ingested)
+
+
+def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str], object]) -> Climbed:
+    """Run a flow on larger and larger parts of the sample. Raises what the flow raises on the largest."""
+    begun, before, seconds = time.monotonic(), None, 0.0
+    shares = _rungs(trials.sample.n_bytes, FIRST_COSTLY_BYTES if costly else FIRST_BYTES)
+    limit, share, trial, updates = trials.sample.limit, shares[0], None, 1
+    for number, share in enumerate(shares):
+        updates = 2**number
+        say(f"plan: a trial on {share * trials.sample.n_bytes / 1e6:,.2g} MB of text")
+        try:
+            found = trials.run(flow, 0.0, limit * share, updates)
+        except TamisError:
+            if share == shares[-1]:
+                raise
+            continue  # too few documents, perhaps
+        before, trial = trial, found
+        elapsed, growth = time.monotonic() - begun, max(0.0, found.seconds - seconds) if number > 1 else found.seconds
+        foreseen, seconds = found.seconds + 4 * growth, found.seconds
+        if number + 1 >= LEAST_RUNGS and (foreseen > LONGEST_S or elapsed + 3 * foreseen > MOST_S):
+            break
+        if elapsed > MOST_S:
+            break
+    assert trial is not None
+    say("plan: and on as much other text")
+    other = trials.run(flow, limit * share, 2 * limit * share, updates)
+    say("plan: and again, in shards of the usual size")
+    return Climbed(before, (trial, other), trials.run(flow, 0.0, limit * share, updates, as_ingested=True))
+
+
+def _rungs(n_bytes: int, first: int) -> list[float]:
+    """Return the shares of the sample that trials see, ascending to one half."""
+    shares = [0.5]
+    while len(shares) < 2 or shares[0] / 4 * n_bytes >= first:
+        shares.insert(0, shares[0] / 4)
+    return shares
+
+
+def cheap_part(work: Work, flow: FlowEntry) -> FlowEntry | None:
+    """Return the steps before the first costly one; None where no step is, or where that is the first that chooses."""
+    for at, step in enumerate(flow.steps):
+        if has_costly(work, step):
+            before = flow.steps[:at]
+            return flow.model_copy(update={"steps": before, "outputs": []}) if before else None
+    return None
+
+
+def has_costly(work: Work, step: object) -> bool:
+    """Say whether a step trains a model or asks for the numbers of one."""
+    if isinstance(step, TrainStep) or (isinstance(step, SelectStep) and step.refine and step.refine.train):
+        return True
+    return any(is_costly(feature) for feature in features_of(step, work.features))

@@ -1,0 +1,39 @@
+"""Where a plan lies, and how the run that it was made for finds it.
+
+Both name it by what the flow computes and by the list of the raw files, with sizes and times: what is known before
+anything is read.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..storage.fingerprint import fingerprint
+from ..storage.inputs import list_inputs
+from ..storage.lake import read_json
+from .config import Files, FlowEntry
+from .flow_checks import target_names
+from .flows import finished_run, flow_fingerprint
+from .ingesting import target_corpus
+from .work import Work
+
+
+def plan_path(work: Work, name: str, flow: FlowEntry) -> Path:
+    """Return where the plan of a flow over the present files lies."""
+    config = work.config
+    entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
+    entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
+    listed = {corpus: fingerprint([[asdict(f) | {"path": f.path.as_posix()} for f in list_inputs(e.files, work.root)],
+                                   e.model_dump(mode="json")]) for corpus, e in entries.items()}  # fmt: skip
+    return work.lake.plan(flow_fingerprint(work, name, flow, listed))
+
+
+def stored_plan(work: Work, name: str, flow: FlowEntry) -> dict[str, Any]:
+    """Return the plan of a flow that is about to run; empty where there is none, or nothing is left to do."""
+    if not any((work.lake.root / "plans").glob("*.json")):
+        return {}
+    path = plan_path(work, name, flow)
+    if not path.exists() or finished_run(work, name, flow):
+        return {}
+    found: dict[str, Any] = read_json(path)
+    return found
