@@ -16,7 +16,7 @@ def plan_command(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what a run of a flow will take, stage by stage, measured on a sample; ends with 3 where the disk is too small."""
+    """Say what a run of a flow will take, stage by stage, from a sample; exit code 3 where the disk is too small."""
     from .plan_printing import print_plan
     from .planning import plan
     from .progress import Reporter

@@ -1,4 +1,4 @@
-"""How large trials are: four times as large each, as long as planning stays near a minute, the last one three times.
+"""How large trials are: four or eight times as large each, as long as none takes too long, the last one three times.
 
 The first compiles kernels and loads libraries, and tells only whether the flow runs at all. Half of the sample is the
 most, so that the second large trial sees other documents. The third has those of the first in shards of the usual size,
@@ -6,7 +6,6 @@ because their number and size have a price too. A flow that asks for embeddings,
 less, and its steps before these are tried alone too, on more.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +16,9 @@ from .plan_trials import Trial, Trials, is_costly
 from .work import Work
 
 FIRST_BYTES, FIRST_COSTLY_BYTES = 128 << 10, 16 << 10
-LONGEST_S, MOST_S = 10.0, 40.0
-"""Of one trial and of all trials of a ladder, as far as they can be foreseen."""
-LEAST_RUNGS = 3
+LARGER, LARGER_COSTLY = 8, 4
+LONGEST_S = 25.0
+"""Of one trial, as far as that can be foreseen."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,11 @@ class Climbed:
 
 def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str], object]) -> Climbed:
     """Run a flow on larger and larger parts of the sample. Raises what the flow raises on the largest."""
-    begun, before, seconds = time.monotonic(), None, 0.0
-    shares = _rungs(trials.sample.n_bytes, FIRST_COSTLY_BYTES if costly else FIRST_BYTES)
-    limit, share, trial, updates = trials.sample.limit, shares[0], None, 1
+    factor, first = (LARGER_COSTLY, FIRST_COSTLY_BYTES) if costly else (LARGER, FIRST_BYTES)
+    shares = _rungs(trials.sample.n_bytes, first, factor)
+    limit, share, updates = trials.sample.limit, shares[0], 1
+    before: Trial | None = None
+    trial: Trial | None = None
     for number, share in enumerate(shares):
         updates = 2**number
         say(f"plan: a trial on {share * trials.sample.n_bytes / 1e6:,.2g} MB of text")
@@ -52,11 +53,7 @@ def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str],
                 raise
             continue  # too few documents, perhaps
         before, trial = trial, found
-        elapsed, growth = time.monotonic() - begun, max(0.0, found.seconds - seconds) if number > 1 else found.seconds
-        foreseen, seconds = found.seconds + 4 * growth, found.seconds
-        if number + 1 >= LEAST_RUNGS and (foreseen > LONGEST_S or elapsed + 3 * foreseen > MOST_S):
-            break
-        if elapsed > MOST_S:
+        if before and _foreseen(before.seconds, trial.seconds, factor, warm=number > 1) > LONGEST_S:
             break
     assert trial is not None
     say("plan: and on as much other text")
@@ -65,11 +62,20 @@ def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str],
     return Climbed(before, (trial, other), trials.run(flow, 0.0, limit * share, updates, as_ingested=True))
 
 
-def _rungs(n_bytes: int, first: int) -> list[float]:
+def _foreseen(before: float, seconds: float, factor: int, *, warm: bool) -> float:
+    """Return what the next trial will take: its fixed part as before, the rest by how much larger it is.
+
+    Where the one before was the first, what it took says little: a quarter of the time counts as growing then.
+    """
+    grows = max(seconds - before, 0.0 if warm else seconds / 4)
+    return seconds + factor * grows
+
+
+def _rungs(n_bytes: int, first: int, factor: int) -> list[float]:
     """Return the shares of the sample that trials see, ascending to one half."""
     shares = [0.5]
-    while len(shares) < 2 or shares[0] / 4 * n_bytes >= first:
-        shares.insert(0, shares[0] / 4)
+    while len(shares) < 2 or shares[0] / factor * n_bytes >= first:
+        shares.insert(0, shares[0] / factor)
     return shares
 
 

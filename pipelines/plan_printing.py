@@ -20,8 +20,9 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         return
     corpus = plan.corpus
     print_line(
-        f"plan      {plan.flow}: {corpus.documents:,.0f} documents, {_size(corpus.bytes)} of text, about "
-        f"{_count(corpus.tokens)} tokens; tried on {plan.sampled_documents:,.0f} of them in {plan.planning_seconds:.0f} s"
+        f"plan      {plan.flow}: {corpus.documents:,.0f} documents, {_size(corpus.bytes)} of text, "
+        f"about {_count(corpus.tokens)} tokens; tried on {plan.sampled_documents:,.0f} of them in "
+        f"{plan.planning_seconds:.0f} s"
     )
     print_table(
         ["step", "kind", "documents", "kept", "±", "tokens kept", "±"],

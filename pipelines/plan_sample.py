@@ -240,13 +240,14 @@ def write_sample(
     """
     table = sample.rows(low, high)
     n_bytes = int(pc.sum(pc.binary_length(table.column("text"))).as_py() or 0) + table.num_rows * 256
-    shard_bytes = options.shard_bytes
+    shard_bytes, row_group_bytes = options.shard_bytes, options.row_group_bytes
     if n_shards is not None:
         shard_bytes = max(1 << 14, min(shard_bytes, -(-n_bytes // n_shards)))
+        row_group_bytes = min(row_group_bytes, shard_bytes // 2)
     by_name, documents = {file.name: file for file in files}, {}
     names = table.column("file").to_pylist()
     starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
-    with ShardWriter(lake, corpus, shard_bytes, min(options.row_group_bytes, shard_bytes)) as writer:
+    with ShardWriter(lake, corpus, shard_bytes, row_group_bytes) as writer:
         for start, stop in pairwise([*starts, len(names)]):
             file, rows = by_name[names[start]], table.slice(start, stop - start).select(RECORD.names)
             documents[file.name] = rows.num_rows

@@ -23,7 +23,7 @@ from tamis.pipelines.runs import load_runs
 from tamis.storage.usage import folder_bytes
 
 STEPS = [
-    {"name": "clean", "filter": {"words": "stats.n_words >= 20", "symbols": "stats.symbol_to_word_ratio < 0.1"}},
+    {"name": "clean", "filter": {"words": "stats.n_words >= 20", "symbols": "stats.symbol_word_ratio < 0.1"}},
     {"name": "twins", "dedup": "exact"},
     {"name": "near", "select": "dsir", "target": "target", "cut": {"budget": {"tokens": "30%"}}},
     {"name": "nearer", "select": "zip_fit", "target": "target", "cut": {"budget": {"tokens": "1M"}}},
