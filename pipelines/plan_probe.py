@@ -16,7 +16,7 @@ from ..storage.feature_store import missing_rows
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
 from ..storage.shards import Mask, Shard, Span
-from ..storage.snapshots import plan_reading
+from ..storage.snapshots import commit_snapshot, plan_reading
 from ..storage.survivors import Survivors, selected
 from .aux_models import model_of
 from .config import Corpus, FlowEntry
@@ -121,6 +121,12 @@ class _Probe(Work):
         for name, entry in self.config.targets.items():
             if found.name == f"ingest {target_corpus(name)}":
                 return ingest(self.stand_in, target_corpus(name), entry)
+        for name, corpus in self.config.corpora.items():
+            if found.name == f"ingest {name}":
+                options = ingest_options(corpus)
+                plan = plan_reading(self.lake, name, list_inputs(corpus.files, self.root), options)
+                if not plan.unread:  # files are gone, or were touched: a list of shards is all that is to be written
+                    return commit_snapshot(self.stand_in.lake, name, plan.reused, options)
         raise NotThere(found)
 
     def map(

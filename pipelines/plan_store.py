@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..storage.errors import LakeError
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
 from ..storage.lake import read_json
@@ -29,11 +30,17 @@ def plan_path(work: Work, name: str, flow: FlowEntry) -> Path:
 
 
 def stored_plan(work: Work, name: str, flow: FlowEntry) -> dict[str, Any]:
-    """Return the plan of a flow that is about to run; empty where there is none, or nothing is left to do."""
+    """Return the plan of a flow that is about to run; empty where there is none, or nothing is left to do.
+
+    A damaged one counts as none: it must not keep a run from running, and `tamis verify` names it.
+    """
     if not any((work.lake.root / "plans").glob("*.json")):
         return {}
     path = plan_path(work, name, flow)
     if not path.exists() or finished_run(work, name, flow):
         return {}
-    found: dict[str, Any] = read_json(path)
+    try:
+        found: dict[str, Any] = read_json(path)
+    except LakeError:
+        return {}
     return found

@@ -36,7 +36,7 @@ from .work import Work
 T = TypeVar("T")
 PARTS = 10
 """Keyed parts of a trial's documents, whose differences give the error of its yields."""
-SHARDS_A_WORKER = 2
+SHARDS_A_WORKER = 4
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 

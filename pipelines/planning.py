@@ -44,7 +44,9 @@ from .progress import Reporter
 from .runs import RunLog
 from .work import Work
 
-PREFECT_S, PREFECT_STAGE_S = 0.0, 0.0
+PREFECT_S, PREFECT_STAGE_S, PREFECT_ERROR_S = 13.0, 0.2, 6.0
+"""The start of Prefect and of its server, and a task, on two cores that other work kept busy: medians of four runs. Not
+measured anew, because that would leave flow runs in the user's Prefect."""
 PARTITIONS = 64
 
 
@@ -171,19 +173,19 @@ class _Job:
             measured, walked, lambda stage: projection.wanted(stage, climbed),
             lambda stage: values_there(self.asked, self.flow, stage, last),
         )  # fmt: skip
-        n_cheap = len(cheap.large[0].steps) if cheap else 0
+        among_cheap = {s.key for s in cheap.large[0].stages if s.position < len(cheap.large[0].steps)} if cheap else ()
         stages = []
         for stage, (state, share) in zip(measured, found, strict=True):
             if stage.name == f"ingest {self.flow.corpus}":
                 stages.append(self._reading(known, ingested, sample))
                 continue
-            mine = cheap if cheap and stage.position < n_cheap else climbed
+            mine = cheap if cheap and stage.key in among_cheap else climbed
             stages.append(projection.stage(stage, mine, share, state).left())
         if any(stage.share for stage in stages):
             stages.append(self._between(sample, n_shards, climbed))
         if self.prefect and any(stage.share for stage in stages):
             n = len(stages)
-            stages.append(_beside(PREFECT, Estimate(PREFECT_S + n * PREFECT_STAGE_S, 0.0)))
+            stages.append(_beside(PREFECT, Estimate(PREFECT_S + n * PREFECT_STAGE_S, PREFECT_ERROR_S)))
         return stages
 
     def _reading(self, known: Known, ingested: list[Ingested], sample: Sample) -> PlannedStage:

@@ -156,4 +156,5 @@ _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("selections/*/manifest.json", AGAIN, _selection),
     ("draws/*/manifest.json", DRAWN, _selection),
     ("mixtures/*/*/manifest.json", AGAIN, _mixture),
+    ("plans/*.json", "remove it; `tamis plan` makes it again", _json),
 )

@@ -7,6 +7,7 @@ import pytest
 import tamis
 from small_flow import documents, make_case, write_jsonl
 from tamis.pipelines import cli, planning
+from tamis.pipelines.plan_printing import print_plan
 from tamis.pipelines.plan_trials import Trials
 from tamis.pipelines.runs import load_run
 
@@ -46,6 +47,7 @@ def test_a_plan_knows_the_corpus_and_its_yields_within_their_errors(planned_and_
 def test_every_stage_that_happens_is_planned_and_the_disk_too(planned_and_run):
     found, _, run, _ = planned_and_run
     happened = {stage.name for stage in run.record.stages}
+    assert by_name(found.stages)["Prefect"].seconds.value > planning.PREFECT_S > 0
     assert happened <= set(by_name(found.stages))
     assert all(stage.seconds.value > 0 for stage in found.stages if stage.stage in happened and stage.share)
     n_bytes = sum(stage.bytes for stage in run.record.stages)
@@ -78,53 +80,85 @@ def test_a_second_run_has_no_plan_beside_it_and_a_second_plan_nothing_to_do(plan
     assert tamis.run(config, "small").record.plan == {}
 
 
-def test_what_is_there_is_not_planned_again(tmp_path):
-    config = make_case(tmp_path)
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A configuration whose flow was run."""
+    config = make_case(tmp_path_factory.mktemp("ran"), n=300)
     tamis.run(config, "small")
-    lake = files(tmp_path / "lake")
-    found = tamis.plan(config, "small", overrides=["flows.small.steps.like_code.cut.budget.tokens=10%"])
+    return config
+
+
+def variant(config, old, new):
+    """Write another configuration of the same lake."""
+    text = config.read_text()
+    assert text.count(old) == 1
+    path = config.with_name(f"{len(list(config.parent.glob('*.yaml')))}.yaml")
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_what_is_there_is_not_planned_again(ran):
+    lake = files(ran.parent / "lake")
+    found = tamis.plan(ran, "small", overrides=["flows.small.steps.like_code.cut.budget.tokens=10%"], workers=1)
     left = {name: stage.state for name, stage in by_name(found.stages).items() if stage.share}
     assert left == dict.fromkeys(["cut like_code", "export parquet", "between the stages", "Prefect"], "to compute")
     assert [step.known for step in found.steps] == [True, True, False]
-    after = files(tmp_path / "lake")
+    after = files(ran.parent / "lake")
     assert {name: after.get(name) for name in lake} == lake
     assert {name.split("/")[0] for name in after.keys() - lake.keys()} == {"plans"}
 
 
-def test_another_step_behind_leaves_the_first_ones_there(tmp_path):
-    config = make_case(tmp_path)
-    run = tamis.run(config, "small")
-    more = "{name: any, select: random, cut: {budget: {documents: 5}}}"
-    text = config.read_text().replace("    outputs:", f"    - {more}\n    outputs:", 1)
-    assert more in text
-    config.write_text(text)
-    found = by_name(tamis.plan(config, "small").stages)
+def test_another_step_behind_leaves_the_first_ones_there(ran):
+    more = "    - {name: any, select: random, cut: {budget: {documents: 5}}}\n    outputs:"
+    found = by_name(tamis.plan(variant(ran, "    outputs:", more), "small", workers=1).stages)
     assert found["cut like_code"].share == found["feature stats"].share == found["ingest web"].share == 0
     assert found["cut any"].share == found["export parquet"].share == 1
-    assert run.exit_code == 0
 
 
-def test_a_new_file_leaves_values_of_the_others_there(tmp_path):
-    config = make_case(tmp_path, n=300, files=3)
-    tamis.run(config, "small")
-    write_jsonl(tmp_path / "raw" / "part-9.jsonl", documents(100, seed=5))
-    found = tamis.plan(config, "small")
+def test_a_new_file_leaves_values_of_the_others_there(ran):
+    write_jsonl(ran.parent / "more" / "part-9.jsonl", documents(50, seed=5))
+    found = tamis.plan(variant(ran, "- raw/*", "- raw/*\n    - more/*"), "small", workers=1)
     stages = by_name(found.stages)
-    assert found.corpus.documents == 400
+    assert found.corpus.documents == 350
     assert stages["ingest web"].state == "partly" and stages["feature stats"].state == "partly"
-    assert stages["feature stats"].share == pytest.approx(100 / 400)
+    assert stages["feature stats"].share == pytest.approx(50 / 350)
     assert stages["filter clean"].share == 1
 
 
-def test_a_target_that_is_new_does_not_hide_what_is_there(tmp_path):
-    config = make_case(tmp_path)
-    tamis.run(config, "small")
-    write_jsonl(tmp_path / "code.jsonl", documents(12, seed=3))
-    found = tamis.plan(config, "small")
+def test_a_target_that_is_new_does_not_hide_what_is_there(ran):
+    write_jsonl(ran.parent / "other.jsonl", documents(12, seed=3))
+    found = tamis.plan(variant(ran, "- code.jsonl", "- other.jsonl"), "small", workers=1)
     assert [step.known for step in found.steps] == [True, True, False]
     stages = by_name(found.stages)
     assert stages["ingest targets/code"].share == stages["fit like_code"].share == 1
     assert stages["dedup twins"].share == stages["summarise like_code"].share == 0
+
+
+def test_a_file_that_was_touched_hides_nothing(ran):
+    (ran.parent / "raw" / "part-1.jsonl").touch()
+    found = by_name(tamis.plan(ran, "small", overrides=["seed=18"], workers=1).stages)
+    assert found["ingest web"].share == found["filter clean"].share == 0 and found["cut like_code"].share == 1
+
+
+def test_models_are_planned_by_their_tokens(tmp_path):
+    """Trained for a few updates on a sample, planned for their budgets."""
+    fast = {"batch": 4, "peak_rate": 0.01, "precision": "fp32"}
+    shape = {"size": "tiny", "depth": 1, "width": 16, "heads": 2, "context": 32, "vocabulary": 300}
+    models = {"prior": {**shape, "budget": {"tokens": 100_000_000}, "epochs": 10**6, "with": fast},
+              "code": {"from": "prior", "target": "code", "epochs": 2, "with": fast}}  # fmt: skip
+    steps = [
+        {"name": "twins", "dedup": "exact"}, {"name": "models", "train": ["prior", "code"]},
+        {"name": "low", "select": "perplexity", "with": {"losses": "loss"}, "cut": {"budget": {"documents": 9}}},
+    ]  # fmt: skip
+    features = {"loss": {"use": "losses", "model": "code", "precision": "fp32"}}
+    config = make_case(tmp_path, n=160, steps=steps, features=features, models=models)
+    found = tamis.plan(config, "small", workers=1, prefect=False)
+    stages = by_name(found.stages)
+    assert stages["train prior"].seconds.value > 1000 * stages["train code"].seconds.value > 0
+    assert stages["train prior"].seconds.value > 100
+    assert [step.name for step in found.steps] == ["twins", "low"] and found.steps[1].documents.value <= 9
+    assert found.gpu_hours == 0 or stages["train prior"].device != "cpu"
+    assert found.cpu_hours > 0 and any("patience" in note for note in found.notes)
 
 
 def test_copies_are_seen_in_a_sample(tmp_path, monkeypatch):
@@ -152,10 +186,10 @@ def test_a_budget_in_numbers_is_that_of_the_whole(tmp_path, monkeypatch):
 
 def test_a_disk_that_is_too_small_is_a_warning_and_code_3(tmp_path, capsys):
     config = make_case(tmp_path)
-    found = tamis.plan(config, "small", disk_usage=lambda path: Usage(10**9, 10**9 - 1000, 1000))
+    usage = Usage(10**9, 10**9 - 1000, 1000)
+    found = tamis.plan(config, "small", disk_usage=lambda path: usage, prefect=False, workers=1)
+    assert "Prefect" not in by_name(found.stages)
     assert not found.enough_disk and found.exit_code == 3
-    from tamis.pipelines.plan_printing import print_plan
-
     print_plan(found, as_json=False)
     assert "too small" in capsys.readouterr().out
     print_plan(found, as_json=True)
@@ -182,10 +216,3 @@ def test_a_flow_that_cannot_run_is_said_before_any_work(tmp_path):
     with pytest.raises(tamis.storage.errors.ConfigError, match="did you mean"):
         tamis.plan(config, "smal")
     assert not (tmp_path / "lake").exists()
-
-
-def test_prefect_is_planned_unless_left_out(tmp_path):
-    config = make_case(tmp_path)
-    assert "Prefect" in by_name(tamis.plan(config, "small").stages)
-    assert "Prefect" not in by_name(tamis.plan(config, "small", prefect=False).stages)
-    assert planning.PREFECT_S > 0
