@@ -5,7 +5,6 @@ weights, bit for bit.
 """
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +24,7 @@ from ..features.training_state import History
 from ..selectors.keyed import stream_key
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
+from ..storage.publish import take_back
 from ..storage.survivors import Survivors
 from ..storage.trained_models import model_path, publish_model, training_record
 from .aux_models import TOKENIZER_BYTES, Plan
@@ -87,7 +87,6 @@ class _Job:
             raise ConfigError(f"model {self.plan.name}: there are no documents to train it on")
         stage = partial(self._train, tokenizer, sample)
         record: dict[str, Any] = self.work.stage(f"train {self.plan.name}", stage)
-        shutil.rmtree(self.work.lake.training(self.key), ignore_errors=True)
         return record
 
     def _key(self, purpose: str, passed: int = 0) -> int:
@@ -171,7 +170,9 @@ class _Job:
             else:
                 save_tokenizer(tokenizer, context, folder)
 
-        return publish_model(lake, self.key, save, curve, picture, record)
+        done = publish_model(lake, self.key, save, curve, picture, record)
+        take_back(lake.training(self.key))
+        return done
 
     def _model(self) -> Any:
         """Return the weights that the training begins with; nothing is dropped out, so that it can be repeated."""

@@ -5,6 +5,7 @@ fitted on a sample, a map of clusters shows a sample, a tokenizer is learned fro
 on its budget.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +39,10 @@ class Bounds:
         return cls(samples)
 
     def basis(self, stage: str, before: Amount, trained: Mapping[str, float]) -> float:
-        """Return how much a stage has to do where so much enters its step; `trained`: tokens of each model."""
+        """Return how much a stage has to do where so much enters its step; `trained`: tokens of such stages."""
         kind, _, name = stage.partition(" ")
-        if kind in ("train", "tokens") and name in trained:
-            return trained[name]
+        if stage in trained:
+            return trained[stage]
         if kind == "tokenizer":
             return min(before.bytes, TOKENIZER_BYTES)
         most = SAMPLED if kind == "map" else self.samples.get(name, 0) if kind in ("sample", "fit") else 0
@@ -88,15 +89,24 @@ def _sum(amounts: Sequence[Amount]) -> Amount:
     )  # fmt: skip
 
 
+def tried_tokens(trial: Trial) -> dict[str, float]:
+    """Return how many tokens the stages of a trial trained on and read, by their names."""
+    found = {}
+    for model in trial.models:
+        found |= {f"train {model['model']}": model["tokens"], f"tokens {model['model']}": model["tokens_a_pass"]}
+    return found
+
+
 def trained_tokens(work: Work, trial: Trial, position: int, amounts: Sequence[Amount]) -> dict[str, float]:
-    """Return how many tokens each model will be trained on: its budget, or its passes over what there is.
+    """Return the same of the whole flow: a budget, or some passes over what there is.
 
     Of a target that is known, because a trial reads all of it; of the pool it is `BYTES_A_TOKEN`.
     """
     found = {}
     for model in trial.models:
-        entry = work.config.models[model["model"]]
+        name, entry = model["model"], work.config.models[model["model"]]
         a_pass = model["tokens_a_pass"] if entry.target else amounts[position].bytes / BYTES_A_TOKEN
-        most = plan(work.config, work.root, model["model"]).epochs * a_pass
-        found[model["model"]] = min(most, entry.tokens or most)
+        budget = entry.tokens or math.inf
+        found[f"train {name}"] = min(plan(work.config, work.root, name).epochs * a_pass, budget)
+        found[f"tokens {name}"] = a_pass if entry.target else min(a_pass, budget)
     return found

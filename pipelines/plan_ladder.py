@@ -17,6 +17,8 @@ from .work import Work
 
 FIRST_BYTES, FIRST_COSTLY_BYTES = 128 << 10, 16 << 10
 LARGER, LARGER_COSTLY = 8, 4
+TRAINING_S = 6.0
+"""So long a trial trains: from too few updates the time of one cannot be told."""
 LONGEST_S = 25.0
 """Of one trial, as far as that can be foreseen."""
 
@@ -40,11 +42,11 @@ def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str],
     """Run a flow on larger and larger parts of the sample. Raises what the flow raises on the largest."""
     factor, first = (LARGER_COSTLY, FIRST_COSTLY_BYTES) if costly else (LARGER, FIRST_BYTES)
     shares = _rungs(trials.sample.n_bytes, first, factor)
-    limit, share, updates = trials.sample.limit, shares[0], 1
+    limit, share, updates = trials.sample.limit, shares[0], 2
     before: Trial | None = None
     trial: Trial | None = None
     for number, share in enumerate(shares):
-        updates = 2**number
+        updates = _updates(trial, updates)
         say(f"plan: a trial on {share * trials.sample.n_bytes / 1e6:,.2g} MB of text")
         try:
             found = trials.run(flow, 0.0, limit * share, updates)
@@ -62,6 +64,14 @@ def climb(trials: Trials, flow: FlowEntry, *, costly: bool, say: Callable[[str],
     return Climbed(before, (trial, other), trials.run(flow, 0.0, limit * share, updates, as_ingested=True))
 
 
+def _updates(before: Trial | None, updates: int) -> int:
+    """Return how many updates the next trial trains for: more than the one before, so that there is a line."""
+    if before is None:
+        return updates
+    seconds = sum(stage.seconds for stage in before.stages if stage.name.startswith("train "))
+    return round(updates * min(16.0, max(2.0, TRAINING_S / max(seconds, 0.01))))
+
+
 def _foreseen(before: float, seconds: float, factor: int, *, warm: bool) -> float:
     """Return what the next trial will take: its fixed part as before, the rest by how much larger it is.
 
@@ -74,7 +84,7 @@ def _foreseen(before: float, seconds: float, factor: int, *, warm: bool) -> floa
 def _rungs(n_bytes: int, first: int, factor: int) -> list[float]:
     """Return the shares of the sample that trials see, ascending to one half."""
     shares = [0.5]
-    while len(shares) < 2 or shares[0] / factor * n_bytes >= first:
+    while len(shares) < (3 if factor == LARGER_COSTLY else 2) or shares[0] / factor * n_bytes >= first:
         shares.insert(0, shares[0] / factor)
     return shares
 

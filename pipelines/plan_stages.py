@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..features.torch_precision import chosen_device
 from .config import FlowEntry
 from .flow_checks import features_of
-from .plan_amounts import Bounds, trained_tokens
+from .plan_amounts import Bounds, trained_tokens, tried_tokens
 from .plan_ladder import Climbed
 from .plan_lines import Estimate, Points
 from .plan_probe import Walk
@@ -69,20 +69,21 @@ class Projection:
         def amount(trial: Trial) -> float:
             if measured.name.startswith("feature ") and self._is_constant(measured, climbed):
                 return x
-            tokens = {model["model"]: float(model["tokens"]) for model in trial.models}
-            return self.bounds.basis(measured.name, trial.entered[measured.position], tokens)
+            return self.bounds.basis(measured.name, trial.entered[measured.position], tried_tokens(trial))
 
-        def at(value: Callable[[Measured], float]) -> Estimate:
+        def at(value: Callable[[Measured], float], by: Callable[[Trial], float] = amount) -> Estimate:
             def figure(trial: Trial) -> float | None:
                 found = _same(trial, measured)
                 return None if found is None else value(found)
 
-            return points_of(climbed, amount, figure).at(x, self.n_shards)
+            return points_of(climbed, by, figure).at(x, self.n_shards)
 
+        # a model is as large after any training, and so are its checkpoints
+        room = (lambda trial: x) if measured.name.startswith("train ") else amount
         last = _same(climbed.as_ingested, measured)
         return PlannedStage(
             measured.name, name, state, share, self.amounts[measured.position].documents, at(lambda s: s.seconds),
-            at(lambda s: s.cpu_seconds), at(lambda s: s.bytes), at(lambda s: s.scratch_bytes).value,
+            at(lambda s: s.cpu_seconds), at(lambda s: s.bytes, room), at(lambda s: s.scratch_bytes, room).value,
             last.memory if last else 0.0, device_of(self.work, self.flow, measured.name),
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .errors import ConfigError, LakeError
 from .fingerprint import file_sha256, fingerprint
 from .model_files import read_tensors
-from .publish import json_ready, publish_json, publishing
+from .publish import json_ready, publish_json, publishing, take_back
 
 KEPT = 2
 
@@ -48,7 +48,7 @@ def publish_checkpoint(
     kept = {f"step-{s:09d}" for s in [s for s in _steps(folder) if s <= step][:KEPT]}
     for path in sorted(folder.glob("step-*")):  # .json before .safetensors
         if path.stem not in kept:
-            path.unlink()
+            take_back(path)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -5,6 +5,7 @@ last: a manifest exists, therefore what it names is complete. The two fsyncs cos
 of 128 MB hide.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -77,8 +78,19 @@ _PUBLISHED = _Published()
 
 
 def published_bytes() -> int:
-    """Return how many bytes this process has published: two readings tell what came between them."""
+    """Return how many bytes this process has published and not taken back: two readings tell what came between."""
     return _PUBLISHED.n_bytes
+
+
+def take_back(path: Path) -> None:
+    """Remove a published file or folder that was needed for a while; what is not there needs no removal."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    with contextlib.suppress(OSError):
+        _PUBLISHED.add(-sum(file.stat().st_size for file in files))
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:

@@ -154,7 +154,7 @@ def test_models_are_planned_by_their_tokens(tmp_path):
     config = make_case(tmp_path, n=160, steps=steps, features=features, models=models)
     found = tamis.plan(config, "small", workers=1, prefect=False)
     stages = by_name(found.stages)
-    assert stages["train prior"].seconds.value > 1000 * stages["train code"].seconds.value > 0
+    assert stages["train prior"].seconds.value > 100 * stages["train code"].seconds.value > 0
     assert stages["train prior"].seconds.value > 100
     assert [step.name for step in found.steps] == ["twins", "low"] and found.steps[1].documents.value <= 9
     assert found.gpu_hours == 0 or stages["train prior"].device != "cpu"
