@@ -91,7 +91,7 @@ def _sum(amounts: Sequence[Amount]) -> Amount:
 
 def tried_tokens(trial: Trial) -> dict[str, float]:
     """Return how many tokens the stages of a trial trained on and read, by their names."""
-    found = {}
+    found: dict[str, float] = {}
     for model in trial.models:
         found |= {f"train {model['model']}": model["tokens"], f"tokens {model['model']}": model["tokens_a_pass"]}
     return found
