@@ -78,7 +78,8 @@ function table(caption, columns, rows, first = "choice") {
         const value = column.value(row), note = column.note && column.note(row);
         const best = column.best && value !== null && value === extreme(column);
         const kind = [best && "best", typeof value === "string" && "text"].filter(Boolean).join(" ");
-        return h("td", { class: kind || null }, said(value, column.form), note && h("small", {}, note));
+        return h("td", { class: kind || null }, said(value, column.form), best && h("span", { class: "star", role: "img", "aria-label": "the best" }, " ★"),
+          note && h("small", {}, note));
       }))));
   }
   function extreme(column) {
