@@ -1,4 +1,4 @@
-"""The notebook of `examples/` runs whole in a fresh folder, its tables are those of the lake, and it is stored clean."""
+"""The notebook of `examples/` runs whole in a fresh folder, its tables are the lake's, and it is stored clean."""
 
 import json
 import shutil
@@ -16,9 +16,11 @@ NOTEBOOK = ROOT / "examples" / "compare.ipynb"
 FLOWS = ["demo", "demo_random", "demo_diverse"]
 SHOWN = """
 import json
-frames = {"overlap": overlap, "only": only, "kinds": kinds, "measures": measures, "steps": pl.DataFrame(
-    [{key: step[key] for key in ("flow", "step", "kept", "rank")} for step in steps])}
-print(json.dumps({name: frame.to_dicts() for name, frame in frames.items()} | {"runs": {f: r.id for f, r in runs.items()}}))
+
+frames = {"overlap": overlap, "only": only, "kinds": kinds, "measures": measures}
+frames["steps"] = pl.DataFrame([{key: step[key] for key in ("flow", "step", "kept", "rank")} for step in steps])
+ids = {"runs": {flow: run.id for flow, run in runs.items()}}
+print(json.dumps({name: frame.to_dicts() for name, frame in frames.items()} | ids))
 """
 
 

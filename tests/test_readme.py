@@ -93,7 +93,9 @@ def test_the_layout_is_the_folders():
     layout = README[README.index("## Layout") :].split("```")[1]
     listed = re.findall(r"^(\S+?)/?\s{2,}", layout, re.M)
     assert all((ROOT / name).exists() for name in listed)
-    folders = {p.name for p in ROOT.iterdir() if p.is_dir() and any(p.glob("*.py")) and p.name[0] != "."}
+    folders = {
+        p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "." and [*p.glob("*.py"), *p.glob("*.ipynb")]
+    }
     assert folders == set(listed) - {"flows.yaml"}
 
 

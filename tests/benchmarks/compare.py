@@ -2,11 +2,11 @@
 
     python tests/benchmarks/compare.py DATA [--rounds 3]
 
-DATA has `pool/` and `targets/NAME.dev.jsonl`. Five flows choose 5% of the tokens of the pool without its repeated texts:
-by lot, `dsir` and `zip_fit` for one target, `dsir` for another, and `kmeans` over static vectors. Their runs stay in
-build/benchmarks/compare, so they are paid for once. Then `tamis compare … --html` is measured as a fresh process, after
-one that is not counted: it compiles the kernels that a machine has not used before. There is no peer: no other tool makes
-such a page. The exit code is 1 where a bound does not hold.
+DATA has `pool/` and `targets/NAME.dev.jsonl`. Five flows choose 5% of the tokens of the pool without its repeated
+texts: by lot, `dsir` and `zip_fit` for one target, `dsir` for another, and `kmeans` over static vectors. Their runs
+stay in build/benchmarks/compare, so they are paid for once. Then `tamis compare … --html` is measured as a fresh
+process, after one that is not counted: it compiles the kernels that a machine has not used before. There is no peer: no
+other tool makes such a page. The exit code is 1 where a bound does not hold.
 """
 
 import argparse
