@@ -19,7 +19,7 @@ FIRST_BYTES, FIRST_COSTLY_BYTES = 128 << 10, 16 << 10
 LARGER, LARGER_COSTLY = 8, 4
 TRAINING_S = 6.0
 """So long a trial trains: from too few updates the time of one cannot be told."""
-LONGEST_S = 25.0
+LONGEST_S = 45.0
 """Of one trial, as far as that can be foreseen."""
 
 
@@ -31,6 +31,11 @@ class Climbed:
     large: tuple[Trial, ...]
     as_ingested: Trial
     """The first large one again, in shards as large as those of the lake: its memory is that of a run."""
+
+    @property
+    def ratio(self) -> float:
+        """What a processor second of the large trials took, in seconds: less than 1 where workers share the work."""
+        return sum(t.seconds for t in self.large) / max(1e-9, sum(t.cpu_seconds for t in self.large))
 
     @property
     def trials(self) -> tuple[Trial, ...]:

@@ -1,7 +1,8 @@
 """The arithmetic of a plan: a fixed part and a part that grows, from a small trial and two large ones.
 
 Two large trials of other documents and the same size give the error: half of what they differ by, on the scale of the
-whole. The small one tells the fixed part from the rest. Neither part is ever below 0.
+whole. The small one tells the fixed part from the rest. Neither part is ever below 0. Seconds are steadied by processor
+time.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,23 @@ class Points:
         spread = _spread([(at, y) for at, _, y in self.large])
         value = rest.value + a_shard * n_shards
         return Estimate(value, max(rest.error, value * spread))
+
+
+def steadied(wall: Points, cpu: Points, ratio: float, x: float, n_shards: float) -> Estimate:
+    """Return the seconds that `x` takes, steadied by processor time, which other work on the machine hardly moves.
+
+    Three ways to get there from the large trials: the line of the seconds themselves; the growth of the processor
+    seconds times what a processor second took in this stage; the same times `ratio`, what it took in the whole trial.
+    The middle one counts: on a machine whose load comes and goes the first alone was off by five times, because the
+    noise of a second in 13 MB of text is a minute and a half in 1.2 GB.
+    """
+    line = wall.at(x, n_shards)
+    seconds, cpu_seconds = (float(np.mean([y for _, _, y in points.large])) for points in (wall, cpu))
+    grows = max(0.0, cpu.at(x, n_shards).value - cpu_seconds)
+    own = seconds / cpu_seconds if cpu_seconds > 0 else ratio
+    low, middle, high = sorted([line.value, seconds + grows * own, seconds + grows * ratio])
+    near = min(middle - low, high - middle)  # how far the nearer of the other two is
+    return Estimate(middle, max(near, middle * line.error / line.value if line.value else 0.0))
 
 
 def extrapolate(small: Point | None, large: Sequence[Point], x: float) -> Estimate:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ..features.torch_precision import chosen_device
 from .config import FlowEntry
 from .flow_checks import features_of
+from .ingesting import target_corpus
 from .plan_amounts import Bounds, trained_tokens, tried_tokens
 from .plan_ladder import Climbed
-from .plan_lines import Estimate, Points
+from .plan_lines import Estimate, Points, steadied
 from .plan_probe import Walk
 from .plan_sample import Amount
 from .plan_trials import Measured, Trial
@@ -67,28 +68,36 @@ class Projection:
         )
 
         def amount(trial: Trial) -> float:
-            if measured.name.startswith("feature ") and self._is_constant(measured, climbed):
+            if self._is_constant(measured, climbed):
                 return x
             return self.bounds.basis(measured.name, trial.entered[measured.position], tried_tokens(trial))
 
-        def at(value: Callable[[Measured], float], by: Callable[[Trial], float] = amount) -> Estimate:
+        def points(value: Callable[[Measured], float], by: Callable[[Trial], float] = amount) -> Points:
             def figure(trial: Trial) -> float | None:
                 found = _same(trial, measured)
                 return None if found is None else value(found)
 
-            return points_of(climbed, by, figure).at(x, self.n_shards)
+            return points_of(climbed, by, figure)
+
+        def at(found: Points) -> Estimate:
+            return found.at(x, self.n_shards)
+
+        cpu = points(lambda s: s.cpu_seconds)
+        seconds = steadied(points(lambda s: s.seconds), cpu, climbed.ratio, x, self.n_shards)
 
         # a model is as large after any training, and so are its checkpoints
         room = (lambda trial: x) if measured.name.startswith("train ") else amount
         last = _same(climbed.as_ingested, measured)
         return PlannedStage(
-            measured.name, name, state, share, self.amounts[measured.position].documents, at(lambda s: s.seconds),
-            at(lambda s: s.cpu_seconds), at(lambda s: s.bytes, room), at(lambda s: s.scratch_bytes, room).value,
+            measured.name, name, state, share, self.amounts[measured.position].documents, seconds, at(cpu),
+            at(points(lambda s: s.bytes, room)), at(points(lambda s: s.scratch_bytes, room)).value,
             last.memory if last else 0.0, device_of(self.work, self.flow, measured.name),
         )  # fmt: skip
 
     def _is_constant(self, measured: Measured, climbed: Climbed) -> bool:
-        """Say whether a feature was computed for as many documents in each trial: those of a target."""
+        """Say whether a stage does as much in each trial: it reads a target, or computes a feature of its documents."""
+        if not measured.name.startswith("feature "):
+            return measured.name.startswith(f"ingest {target_corpus('')}")
         counts = {s.documents for trial in climbed.trials if (s := _same(trial, measured))}
         return len(counts) == 1 and climbed.small is not None
 

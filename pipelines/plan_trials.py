@@ -76,12 +76,18 @@ class Trial:
     models: tuple[dict[str, Any], ...]
     updates: int
     seconds: float
+    cpu_seconds: float
     n_shards: int
 
     @property
     def beside(self) -> float:
         """Seconds between the stages."""
         return max(0.0, self.seconds - sum(stage.seconds for stage in self.stages))
+
+    @property
+    def cpu_beside(self) -> float:
+        """Processor seconds between the stages."""
+        return max(0.0, self.cpu_seconds - sum(stage.cpu_seconds for stage in self.stages))
 
 
 class Meter:
@@ -169,15 +175,15 @@ class Trials:
         meter = Meter(lake.scratch)
         log = meter.log = RunLog(lake, self.name, "")
         work = replace(self.work, lake=lake, config=config, log=log, execute=meter)
-        begin = time.monotonic()
+        begin, cpu = time.monotonic(), time.process_time()
         curate(work, self.name, scaled)
-        seconds = time.monotonic() - begin
+        seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
         steps = log.record.steps
         kept = self._kept(lake, snapshot, steps, work, low, high)
         entered = [Amount(snapshot.counts["documents"], n_bytes, float(kept[0, 1].sum()))]
         entered += [Amount(step["kept"], step["bytes_kept"], step["tokens_kept"]) for step in steps]
         return Trial(
-            tuple(entered), kept, tuple(steps), tuple(meter.found), tuple(log.record.models), updates, seconds,
+            tuple(entered), kept, tuple(steps), tuple(meter.found), tuple(log.record.models), updates, seconds, cpu,
             len(snapshot.shards),
         )  # fmt: skip
 

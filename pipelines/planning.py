@@ -32,7 +32,7 @@ from .loading import Loaded, load_config
 from .plan_amounts import Bounds, whole_amounts
 from .plan_ingest import Ingested, try_ingest
 from .plan_ladder import Climbed, cheap_part, climb, has_costly
-from .plan_lines import Estimate, extrapolate, yield_errors
+from .plan_lines import Estimate, Points, steadied, yield_errors
 from .plan_probe import Walk, known_corpus, last_known, values_there, walk
 from .plan_result import BETWEEN, PREFECT, Plan, PlannedStep
 from .plan_sample import SAMPLED, Amount, Known, Sample, look
@@ -197,19 +197,24 @@ class _Job:
         text = sample.whole.bytes - known.amount.bytes
         *_, small, first, second = ingested
 
-        def line(value: str, by: str, x: float) -> Estimate:
-            points = [(float(getattr(i, by)), float(getattr(i.stage, value))) for i in (small, first, second)]
-            return extrapolate(points[0], points[1:], x)
+        def points(value: str, by: str) -> Points:
+            taken = [(float(getattr(i, by)), 1.0, float(getattr(i.stage, value))) for i in (small, first, second)]
+            return Points(taken[0], (taken[1], taken[2]), None)
 
+        wall, cpu = points("seconds", "raw_bytes"), points("cpu_seconds", "raw_bytes")
+        ratio = (first.stage.seconds + second.stage.seconds) / max(
+            1e-9, first.stage.cpu_seconds + second.stage.cpu_seconds
+        )
         return PlannedStage(
             name, "", PARTLY if known.survivors.shards else TO_COMPUTE, 1.0, sample.whole.documents,
-            line("seconds", "raw_bytes", raw), line("cpu_seconds", "raw_bytes", raw), line("bytes", "text_bytes", text),
-            line("scratch_bytes", "text_bytes", text).value, max(i.stage.memory for i in ingested), "cpu",
+            steadied(wall, cpu, ratio, raw, 1), cpu.at(raw, 1), points("bytes", "text_bytes").at(text, 1),
+            points("scratch_bytes", "text_bytes").at(text, 1).value, max(i.stage.memory for i in ingested), "cpu",
         )  # fmt: skip
 
     def _between(self, sample: Sample, n_shards: int, climbed: Climbed) -> PlannedStage:
-        points = points_of(climbed, lambda trial: trial.entered[0].bytes, lambda trial: trial.beside)
-        return _beside(BETWEEN, points.at(sample.whole.bytes, n_shards))
+        wall = points_of(climbed, lambda trial: trial.entered[0].bytes, lambda trial: trial.beside)
+        cpu = points_of(climbed, lambda trial: trial.entered[0].bytes, lambda trial: trial.cpu_beside)
+        return _beside(BETWEEN, steadied(wall, cpu, climbed.ratio, sample.whole.bytes, n_shards))
 
     def _n_shards(self, known: Known, a_byte: float) -> int:
         """Return how many shards the corpus will have; `a_byte` is the text in a byte of raw files."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from tamis.pipelines.plan_lines import Points, extrapolate, yield_errors
+from tamis.pipelines.plan_lines import Points, extrapolate, steadied, yield_errors
 from tamis.storage.inputs import list_inputs
 from tamis.storage.raw_slices import slice_file
 from tamis.storage.readers import ReadOptions
@@ -44,6 +44,17 @@ def test_shards_have_a_price_of_their_own():
     points = Points(took(10, 8), (took(40, 8), took(40, 8)), took(40, 1))
     assert points.at(1000, 30).value == pytest.approx(2 * 30 + 5 + 100)
     assert Points(took(10, 8), (took(40, 8),), None).at(1000, 30).value == pytest.approx(21 + 100)
+
+
+def test_seconds_are_steadied_by_processor_time():
+    """Two seconds for each processor second, then a small trial that waited for other work, or large ones that did."""
+    cpu = Points((10, 4, 1.0), ((40, 4, 4.0), (40, 4, 4.0)), None)
+    for small, large in ((2.0, 8.0), (7.9, 8.0), (0.1, 8.0)):
+        wall = Points((10, 4, small), ((40, 4, large), (40, 4, large)), None)
+        assert steadied(wall, cpu, 2.0, 4000, 4).value == pytest.approx(800.0)
+    waits = Points((10, 4, 0.01), ((40, 4, 0.01), (40, 4, 0.01)), None)  # noise of a second in what does nothing
+    wall = Points((10, 4, 0.2), ((40, 4, 1.2), (40, 4, 1.2)), None)
+    assert steadied(wall, waits, 2.0, 4000, 4).value == pytest.approx(1.2)
 
 
 def test_the_errors_of_yields_cover_what_a_sample_is_off_by():
