@@ -39,6 +39,8 @@ from .proxy_model import ProxySettings
 from .runs import Unrecorded
 from .work import Work
 
+ALIKE = 0.999
+"""From such a rank correlation on it is said what may be behind it."""
 MUCH_LARGER = 2
 """So many times as large as the smallest choice another has to be, for that to be worth a note."""
 
@@ -89,7 +91,7 @@ def compare(
         "samples": only_in(runs, choices, scores, samples) if samples else [],
         "proxy": trained_on(runs, targets, proxy, workers, reporter) if proxy else None,
         "how": _how(runs, readable_choices, share),
-        "notes": _notes(runs, choices),
+        "notes": _notes(runs, choices, scores),
     }
 
 
@@ -177,8 +179,14 @@ def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
     return found
 
 
-def _notes(runs: ComparedRuns, choices: Choices) -> list[str]:
+def _notes(runs: ComparedRuns, choices: Choices, scores: Scores) -> list[str]:
     said = list(runs.notes)
+    said += [
+        f"{pair['a']} and {pair['b']} rank the documents alike (Spearman {pair['spearman']:.3f}): if both draw by lot, they "
+        "use the same random numbers, because their steps have one name"
+        for pair in scores.correlations()
+        if pair["spearman"] > ALIKE
+    ]
     sizes = {name: documents.tokens for name, documents in choices.whole.items()}
     if (least := min(sizes, key=lambda name: sizes[name])) and max(sizes.values()) > MUCH_LARGER * sizes[least]:
         said.append(
@@ -206,6 +214,7 @@ def _how(runs: ComparedRuns, choices: Choices, share: float) -> list[tuple[str, 
         )
     lot = (
         f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all "
-        "runs saw: what no method at all would have."
+        "runs saw: what no method at all would have. The range is a prediction interval by Student's t: 95% of other "
+        "draws lie in it, so a choice inside is no better by that measure than chance."
     )
     return [("Equal tokens", equal), (f"Documents {RANDOM}", lot)]

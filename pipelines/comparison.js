@@ -207,7 +207,7 @@ function glance() {
   ];
   const rows = names.map((name) => ({ name }));
   section("glance", "At a glance", "One row for each choice; a star marks the best of a column. " +
-    `“${LOT}” is what as many tokens at random would have: the mean of several draws, below it their range.`,
+    `“${LOT}” is what as many tokens at random would have: the mean of several draws, below it where 95% of others would lie.`,
     table("Choices and what they are worth", columns, rows),
     found.notes.length > 0 && h("ul", { class: "notes soft" }, found.notes.map((note) => h("li", {}, note))));
 }

@@ -20,8 +20,8 @@ from ..storage.shards import Shard
 from .comparison_runs import ComparedRun, ComparedRuns
 from .plugins import make_tokens
 
-DRAWS = 3
-"""Of random documents: their mean is shown, with their range."""
+DRAWS = 5
+"""Of random documents: their mean is shown, and where another one would lie."""
 SKIPPED_AT_MOST = 32
 CORPUS_SAMPLED = 100_000
 """Documents of the corpus that stand for it: as many as DSIR's authors take."""

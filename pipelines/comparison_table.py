@@ -37,7 +37,7 @@ def print_comparison(found: dict[str, Any]) -> None:
         print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
         rows = [[name, *(_shown(m["values"][name], m) for m in mine)] for name in names]
         rows.append([f"{lot}, mean", *(_lot(m, ["mean"]) for m in mine)])
-        rows.append([f"{lot}, range", *(_lot(m, ["low", "high"]) for m in mine)])
+        rows.append([f"{lot}, 95% of draws", *(_lot(m, ["low", "high"]) for m in mine)])
         print_table(["choice", *(m["title"] for m in mine)], rows)
     for losses in found["proxy"]["losses"] if found["proxy"] else ():
         print_line(f"\nsmall model: {losses['title']}, {losses['about']}")

@@ -25,6 +25,18 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     return mean - half, mean + half
 
 
+def prediction(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Return where one more value of the same kind lies, by Student's t; None with a single value.
+
+    The range of few values would be too narrow: another one lies outside of that of five with a chance of a third.
+    """
+    found = interval(values, confidence)
+    if found is None:
+        return None
+    mean, half = statistics.fmean(values), (found[1] - found[0]) / 2 * (len(values) + 1) ** 0.5
+    return mean - half, mean + half
+
+
 def estimate(values: Sequence[float]) -> dict[str, Any]:
     """Return mean, interval and the values themselves."""
     found = interval(values)

@@ -323,3 +323,20 @@ def test_of_a_large_corpus_a_part_is_read(tmp_path, monkeypatch):
     kl, whole_kl = (next(m for m in f["measures"] if m["key"] == "kl_reduction_unseen") for f in (found, whole))
     assert kl["values"]["near"] > kl["by_lot"]["high"] and kl["values"] != whole_kl["values"]
     assert found["overlap"] == whole["overlap"], "what needs no texts is of the whole"
+
+
+def test_where_another_draw_would_lie(case):
+    """The prediction interval of Student's t over the draws, whose values are the same choice's at other keys."""
+    from scipy.stats import t as student
+    from tamis.pipelines.intervals import prediction
+
+    drawn = [0.1, 0.4, 0.2, 0.3, 0.25]
+    half = student.ppf(0.975, 4) * np.std(drawn, ddof=1) * np.sqrt(1 + 1 / 5)
+    assert prediction(drawn) == pytest.approx((0.25 - half, 0.25 + half))
+    assert prediction([1.0]) is None
+    for m in case[2]["measures"]:
+        lot = m["by_lot"]
+        assert lot["low"] <= lot["mean"] <= lot["high"], m["key"]
+        assert m["form"] != "percent" or (lot["low"] >= 0 and lot["high"] <= 1)
+    inside = [m["by_lot"]["low"] <= m["values"]["lot"] <= m["by_lot"]["high"] for m in case[2]["measures"]]
+    assert np.mean(inside) > 0.7, "a random choice is one of them"
