@@ -182,8 +182,8 @@ def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
 def _notes(runs: ComparedRuns, choices: Choices, scores: Scores) -> list[str]:
     said = list(runs.notes)
     said += [
-        f"{pair['a']} and {pair['b']} rank the documents alike (Spearman {pair['spearman']:.3f}): if both draw by lot, they "
-        "use the same random numbers, because their steps have one name"
+        f"{pair['a']} and {pair['b']} rank the documents alike (Spearman {pair['spearman']:.3f}): if both draw by lot, "
+        "they use the same random numbers, because their steps have one name"
         for pair in scores.correlations()
         if pair["spearman"] > ALIKE
     ]
