@@ -224,14 +224,17 @@ class _Job:
     def _steps(
         self, sample: Sample, walked: Walk, amounts: list[Amount], cheap: Climbed | None, climbed: Climbed
     ) -> list[PlannedStep]:
-        """Return what each step keeps; ± is two standard errors over keyed parts of the sample."""
-        found = []
+        """Return what each step keeps; ± is two standard errors over keyed parts of the sample.
+
+        From the first selector on a sample that is all of the corpus has an error too: each part was cut by itself.
+        """
+        found, is_cut = [], False
         for at, step in enumerate(climbed.large[0].steps, 1):
             mine = cheap if cheap and at < len(cheap.large[0].entered) else climbed
             kept = np.concatenate([trial.kept for trial in mine.large], axis=2)
             share = float(kept[0, 0].sum() / max(1.0, sample.whole.documents))
-            known = at <= len(walked.steps)
-            error = np.zeros(2) if known else yield_errors(kept, share)[at]
+            known, is_cut = at <= len(walked.steps), is_cut or step["kind"] == "select"
+            error = np.zeros(2) if known else yield_errors(kept, 0.0 if is_cut else share)[at]
             after = amounts[at]
             found.append(
                 PlannedStep(
