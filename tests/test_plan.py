@@ -40,7 +40,7 @@ def test_a_plan_knows_the_corpus_and_its_yields_within_their_errors(planned_and_
     for planned, step in zip(found.steps, run.steps, strict=True):
         assert planned.name == step["name"] and not planned.known
         assert abs(planned.documents.value - step["kept"]) <= 2 * planned.documents.error
-        assert 0 < planned.documents.error < 0.2 * step["kept"]
+        assert 0 < planned.documents.error < 0.3 * step["kept"]
         assert abs(planned.tokens.value - step["tokens_kept"]) <= 2 * planned.tokens.error
 
 
