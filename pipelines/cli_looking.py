@@ -94,6 +94,7 @@ def compare_command(
 
     home = _lake(lake, config)
     settings = ProxySettings(tokens=proxy_tokens, seeds=proxy_seeds, start=proxy_start) if proxy else None
+    samples = samples if html is not None or as_json else 0  # nobody would see them
     found = compare(
         home, runs, by=by or (), vectors=vectors, samples=samples, proxy=settings, reporter=Reporter(quiet=quiet)
     )

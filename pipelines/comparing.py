@@ -6,7 +6,7 @@ part of its row groups), and vectors where they are in the lake. All but `overla
 equally many tokens of every choice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import combinations
@@ -17,32 +17,30 @@ import numpy as np
 
 from .. import __version__
 from ..features.base import Feature
-from ..storage.errors import TamisError
+from ..storage.errors import ConfigError, TamisError
 from ..storage.lake import Lake
 from ..storage.query_files import text_file
 from ..storage.survivors import Survivors
-from .comparison_composition import Compositions
-from .comparison_documents import DRAWS, Choices, ChoicesBuilder, Documents, shard_views
+from .comparison_choices import Choices, ChoicesBuilder
+from .comparison_composition import Compositions, expression
+from .comparison_documents import Documents
+from .comparison_notes import explained, notes
 from .comparison_page import comparison_page
 from .comparison_proxy import proxy as trained_on
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns, compared_runs
 from .comparison_samples import only_in
-from .comparison_scores import Scores, ScoreSample
+from .comparison_scores import ScoreSample
 from .comparison_targets import TargetMeasures, shown_first
 from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_texts
 from .comparison_variety import RepeatMeasures, VarietyMeasures
-from .comparison_vectors import VectorMeasures, vector_column
+from .comparison_vectors import VectorMeasures, check_vectors, vector_column
+from .comparison_views import shard_views
 from .engine import Threads
 from .plugins import make_tokens
 from .progress import Reporter
 from .proxy_model import ProxySettings
 from .runs import Unrecorded
 from .work import Work
-
-ALIKE = 0.999
-"""From such a rank correlation on it is said what may be behind it."""
-MUCH_LARGER = 2
-"""So many times as large as the smallest choice another has to be, for that to be worth a note."""
 
 
 def compare(
@@ -60,7 +58,10 @@ def compare(
     found = lake if isinstance(lake, Lake) else Lake.open(lake)
     runs = compared_runs(found, names)
     work = _work(runs, workers, reporter)
-    builder, sample = ChoicesBuilder(runs), ScoreSample([r.name for r in runs.runs], runs.snapshot.counts["documents"])
+    check_vectors(work, vectors)
+    broken_down = [expression(work, text) for text in by]  # what cannot be is refused before any work
+    builder = ChoicesBuilder(runs)
+    sample = ScoreSample({run.name: run.step["entered"] for run in runs.runs})
     tokens = 0
     for view in shard_views(runs):
         builder.see(view)
@@ -68,20 +69,22 @@ def compare(
         tokens += int(view.n_tokens.sum())
     choices, scores = builder.choices(), sample.found()
     targets = target_texts(runs)
-    readable_choices, share = readable(runs, choices)
-    groups = Groups.of(readable_choices)
-    measures = _measures(work, runs, groups, targets, vectors)
-    compositions = Compositions(work, Survivors.of(runs.snapshot), _with_draw(choices), by)
+    measured, share = readable(runs, choices)
+    measures = _measures(work, runs, Groups.of(measured), targets, vectors)
+    whole = {**choices.whole, RANDOM: choices.draws[0]}
+    compositions = Compositions(work, Survivors.of(runs.snapshot), whole, broken_down)
     for view in shard_views(runs):
         compositions.see(view)
+    trained, refused = _trained(runs, choices, targets, proxy, workers, reporter)
     return {
         "tamis": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "lake": str(found.root),
         "corpus": _corpus(runs, tokens),
         "equal_tokens": choices.tokens,
+        "measured_tokens": measured.tokens,
         "random": RANDOM,
-        "choices": [_choice(run, runs, choices, scores) for run in runs.runs],
+        "choices": [_choice(run, choices) for run in runs.runs],
         "overlap": overlaps(choices.equal),
         "overlap_whole": overlaps(choices.whole),
         "correlations": scores.correlations(),
@@ -89,10 +92,23 @@ def compare(
         "scores": [scores.distribution(name) for name in scores.names],
         "measures": measures,
         "samples": only_in(runs, choices, scores, samples) if samples else [],
-        "proxy": trained_on(runs, targets, proxy, workers, reporter) if proxy else None,
-        "how": _how(runs, readable_choices, share),
-        "notes": _notes(runs, choices, scores),
+        "proxy": trained,
+        "how": explained(choices, measured, share),
+        "notes": [*runs.notes, *notes(choices, scores), *refused],
     }
+
+
+def _trained(
+    runs: ComparedRuns, choices: Choices, targets: Sequence[TargetTexts], settings: ProxySettings | None,
+    workers: int | None, reporter: Reporter | None,
+) -> tuple[dict[str, Any] | None, list[str]]:  # fmt: skip
+    """Return what small models learn, or why there are none: the rest of the comparison must not be lost for it."""
+    if settings is None:
+        return None, []
+    try:
+        return trained_on(runs, choices, targets, settings, workers, reporter), []
+    except ConfigError as error:
+        return None, [f"no small model was trained: {error}"]
 
 
 def write_page(lake: Lake, found: dict[str, Any], path: Path) -> None:
@@ -128,10 +144,6 @@ def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) ->
     )  # fmt: skip
 
 
-def _with_draw(choices: Choices) -> dict[str, Documents]:
-    return {**choices.whole, RANDOM: choices.draws[0]}
-
-
 def _corpus(runs: ComparedRuns, tokens: int) -> dict[str, Any]:
     snapshot = runs.snapshot
     return {
@@ -140,12 +152,12 @@ def _corpus(runs: ComparedRuns, tokens: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _choice(run: ComparedRun, runs: ComparedRuns, choices: Choices, scores: Scores) -> dict[str, Any]:
+def _choice(run: ComparedRun, choices: Choices) -> dict[str, Any]:
     whole, equal, step = choices.whole[run.name], choices.equal[run.name], run.step
     return {
         "name": run.name, "run": run.record.run, "flow": run.record.flow, "started": run.record.started,
-        "step": step["name"], "by": run.by, "targets": _targets_of(run), "documents": len(whole),
-        "tokens": whole.tokens, "bytes": step["bytes_kept"], "tokens_a_document": whole.tokens / max(1, len(whole)),
+        "step": step["name"], "by": run.by, "targets": run.targets, "documents": len(whole),
+        "tokens": whole.tokens, "bytes": run.last["bytes_kept"], "tokens_a_document": whole.tokens / max(1, len(whole)),
         "entered": step["entered"], "equal": {"documents": len(equal), "tokens": equal.tokens},
         "health": step.get("health") or {}, "effective": _effective(step),
         "warnings": run.record.warnings,
@@ -159,12 +171,7 @@ def _effective(step: dict[str, Any]) -> float | None:
     return min(found, default=None)
 
 
-def _targets_of(run: ComparedRun) -> list[str]:
-    """Return the targets that the deciding step chose by."""
-    return list(getattr(run.opened.step(run.step["name"]), "target", None) or {})
-
-
-def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
+def overlaps(choices: Mapping[str, Documents]) -> list[dict[str, Any]]:
     """Return how much each pair of sets shares: documents, tokens, and both as shares of their union (Jaccard)."""
     found = []
     for a, b in combinations(choices, 2):
@@ -177,44 +184,3 @@ def overlaps(choices: dict[str, Documents] | Any) -> list[dict[str, Any]]:
             "jaccard_tokens": tokens / max(1, left.tokens + right.tokens - tokens),
         })  # fmt: skip
     return found
-
-
-def _notes(runs: ComparedRuns, choices: Choices, scores: Scores) -> list[str]:
-    said = list(runs.notes)
-    said += [
-        f"{pair['a']} and {pair['b']} rank the documents alike (Spearman {pair['spearman']:.3f}): if both draw by lot, "
-        "they use the same random numbers, because their steps have one name"
-        for pair in scores.correlations()
-        if pair["spearman"] > ALIKE
-    ]
-    sizes = {name: documents.tokens for name, documents in choices.whole.items()}
-    if (least := min(sizes, key=lambda name: sizes[name])) and max(sizes.values()) > MUCH_LARGER * sizes[least]:
-        said.append(
-            f"{least} is the smallest choice by far: all are compared by {choices.tokens:,} tokens for its sake"
-        )
-    if choices.thinned:
-        said.append(
-            f"{', '.join(choices.thinned)}: made in groups or without an order, so it was thinned at random to as many "
-            "tokens as the others"
-        )
-    return said
-
-
-def _how(runs: ComparedRuns, choices: Choices, share: float) -> list[tuple[str, str]]:
-    """Return what the reader has to know of how the sets were made."""
-    equal = (
-        "Of each choice its documents in the order of the cut, as far as the smallest choice goes: "
-        f"{choices.tokens:,} tokens to within a document. One that was made in groups, or has no order, is thinned at "
-        "random."
-    )
-    if share < 1:
-        equal += (
-            f" Of the texts {share:.2%} of the bytes were read, a keyed part of the row groups, and the choices are "
-            "compared by what they have in it."
-        )
-    lot = (
-        f"{DRAWS} draws of as many tokens from the {choices.open_to_all:,} documents that the deciding steps of all "
-        "runs saw: what no method at all would have. The range is a prediction interval by Student's t: 95% of other "
-        "draws lie in it, so a choice inside is no better by that measure than chance."
-    )
-    return [("Equal tokens", equal), (f"Documents {RANDOM}", lot)]

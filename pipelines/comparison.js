@@ -6,7 +6,11 @@ const names = [...found.choices.map((c) => c.name), LOT];
 const colours = new Map(names.map((name, i) => [name, name === LOT ? "var(--lot)" : `var(--c${i % 12})`]));
 const symbols = ["circle", "square", "triangle", "diamond", "star", "cross", "wye"];
 const hidden = new Set();
-const plots = []; // functions that draw again
+const plots = []; // [element, function that draws it again]
+function redraw() {
+  for (let i = plots.length - 1; i >= 0; i -= 1) if (!plots[i][0].isConnected) plots.splice(i, 1);
+  plots.forEach(([, draw]) => draw());
+}
 const shownNames = () => names.filter((name) => !hidden.has(name));
 
 // ---- elements
@@ -87,7 +91,7 @@ function table(caption, columns, rows, first = "choice") {
     return values.length < 2 ? undefined : column.best === "higher" ? Math.max(...values) : Math.min(...values);
   }
   fill();
-  plots.push(fill);
+  plots.push([body, fill]);
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
     h("table", {}, h("caption", {}, caption), h("thead", {}, groupsOf(columns), h("tr", {}, all)), body));
 }
@@ -118,8 +122,13 @@ function figure(caption, label, draw, data) {
     svg.setAttribute("aria-label", label);
     place.replaceChildren(svg);
   }
-  plots.push(again);
-  new ResizeObserver(() => { if (place.clientWidth !== width) again(); }).observe(place);
+  plots.push([place, again]);
+  const watch = new ResizeObserver(() => {
+    if (!place.isConnected && width) watch.disconnect();
+    else if (place.clientWidth !== width) again();
+  });
+  watch.observe(place);
+  made.draw = again; // for those who put it onto the page themselves: the observer comes later
   if (data) made.append(h("details", {}, h("summary", {}, "The same as a table"), data()));
   return made;
 }
@@ -138,8 +147,10 @@ function choosable(label, options, caption, draw, data) {
   const place = h("div"), words = h("p", { class: "soft", "aria-live": "polite" });
   function again() {
     words.textContent = caption(chosen);
-    place.replaceChildren(figure(null, `${options[chosen]}. ${caption(chosen)}`, (width) => draw(chosen, width),
-      data && (() => data(chosen))));
+    const made = figure(null, `${options[chosen]}. ${caption(chosen)}`, (width) => draw(chosen, width),
+      data && (() => data(chosen)));
+    place.replaceChildren(made);
+    made.draw();
   }
   again();
   return h("div", {}, options.length > 1 && chooser(label, options, (i) => { chosen = i; again(); }), words, place);
@@ -152,14 +163,15 @@ function head() {
   document.getElementById("title").textContent = `${found.choices.length} choices from ${c.name}, compared`;
   document.getElementById("about").textContent =
     `The corpus has ${count(c.documents)} documents, ${count(c.tokens)} tokens (${c.tokenizer}). Unless said otherwise all ` +
-    `numbers are of ${count(found.equal_tokens)} tokens of each choice. Made ${found.made.replace("T", " ").slice(0, 16)} UTC ` +
+    `numbers are of ${count(found.equal_tokens)} tokens of each choice` +
+    (found.measured_tokens === found.equal_tokens ? "" : `, measures of ${count(found.measured_tokens)} of them`) + `. Made ${found.made.replace("T", " ").slice(0, 16)} UTC ` +
     `by tamis ${found.tamis}.`;
   const bar = document.getElementById("series");
   for (const name of names) {
     const button = h("button", { type: "button", "aria-pressed": "true", "data-series": name, onclick: () => {
       if (hidden.has(name)) hidden.delete(name); else hidden.add(name);
       button.setAttribute("aria-pressed", String(!hidden.has(name)));
-      plots.forEach((draw) => draw());
+      redraw();
     } }, swatch(name), name);
     bar.append(button);
   }
@@ -188,20 +200,28 @@ function measureColumn(measure, grouped) {
     value: (row) => valueOf(measure, row.name), note: (row) => (row.name === LOT ? lotRange(measure) : null) };
 }
 
+const FACTS = [
+  ["by", "The selector, or the kind of the last step, and the targets that it chose by."],
+  ["tokens a document", "The mean of the whole choice."],
+  ["score and length", "Spearman's rank correlation of the score and the tokens of the documents that had a score."],
+  ["effective documents", "Effective sample size: how many documents the weights, exp of score over temperature, lie on."],
+];
+
 function glance() {
   const facts = new Map(found.choices.map((c) => [c.name, c]));
-  const fact = (title, about, form, value) => ({ title, about, form, best: null,
+  const about = new Map(FACTS);
+  const fact = (title, form, value) => ({ title, about: about.get(title) ?? "that were chosen", form, best: null,
     value: (row) => (facts.has(row.name) ? value(facts.get(row.name)) : null) });
   const columns = [
-    fact("by", "selector, or kind of the last step", "text", (c) => c.by + (c.targets.length ? ` (${c.targets.join(", ")})` : "")),
-    fact("documents", "that were chosen", "count", (c) => c.documents),
-    fact("tokens", "that were chosen", "count", (c) => c.tokens),
-    fact("tokens a document", "mean", "count", (c) => c.tokens_a_document),
-    fact("score and length", "Spearman's rank correlation of score and tokens", null, (c) => {
+    fact("by", "text", (c) => c.by + (c.targets.length ? ` (${c.targets.join(", ")})` : "")),
+    fact("documents", "count", (c) => c.documents),
+    fact("tokens", "count", (c) => c.tokens),
+    fact("tokens a document", "count", (c) => c.tokens_a_document),
+    fact("score and length", null, (c) => {
       const scores = found.scores.find((s) => s.name === c.name);
       return scores ? scores.spearman_length : null;
     }),
-    fact("effective documents", "effective sample size: how many documents the weights, exp of score over temperature, lie on", "count", (c) => c.effective),
+    fact("effective documents", "count", (c) => c.effective),
     ...found.measures.filter((m) => m.glance && m.target).map((m) => measureColumn(m, true)),
     ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
   ];
@@ -262,7 +282,7 @@ function overlap() {
       if (a === b) return h("td", { class: "self" }, "·");
       const d = pairs.find((p) => (p.a === a && p.b === b) || (p.a === b && p.b === a));
       if (!d || d[key] === null) return h("td", {}, "–");
-      const heat = Math.round(70 * Math.min(1, Math.abs(d[key])));
+      const heat = Math.round(45 * Math.min(1, Math.abs(d[key])));
       return h("td", { style: `background: rgb(var(--heat) / ${heat}%)`, title: `${a} and ${b}: ${note(d)}` }, said(d[key], form));
     };
     place.replaceChildren(h("div", { class: "scroll", role: "region", "aria-label": title, tabindex: "0" },
@@ -278,9 +298,9 @@ function overlap() {
 
 function composition() {
   const list = found.compositions;
-  const of = (value, name) => (name === "corpus" ? value.corpus : value.choices[name]);
+  const of = (value, name) => (name === null ? value.corpus : value.choices[name]);
   section("composition", "What they consist of", null, choosable("Column", list.map((c) => c.title),
-    (i) => `Share of the tokens of each choice by ${list[i].title.toLowerCase()}; the bars are the corpus.`, (i, width) => {
+    (i) => `Share of the tokens of each whole choice by ${list[i].title.toLowerCase()}; the bars are the corpus.`, (i, width) => {
       const values = list[i].values, order = values.map((v) => v.value);
       const dots = values.flatMap((v) => shownNames().map((name) => ({ value: v.value, name, ...of(v, name) })));
       return Plot.plot({ width, height: 60 + 22 * order.length, marginLeft: leftMargin(order, width), marginBottom: 42, style,
@@ -292,8 +312,8 @@ function composition() {
             strokeWidth: 1.8, tip: true,
             title: (d) => `${d.name}\n${d.value}\n${percent(d.share)} of the tokens: ${count(d.tokens)} in ${count(d.documents)} documents` }),
         ] });
-    }, (i) => table(`Share of the tokens by ${list[i].title.toLowerCase()}`, ["corpus", ...names].map((name) => ({
-      title: name, about: name, form: "percent", best: null, value: (row) => of(row.all, name).share })),
+    }, (i) => table(`Share of the tokens by ${list[i].title.toLowerCase()}`, [null, ...names].map((name) => ({
+      title: name ?? "the corpus", about: `share of the tokens of ${name ?? "the corpus"}`, form: "percent", best: null, value: (row) => of(row.all, name).share })),
       list[i].values.map((v) => ({ name: v.value, all: v })), list[i].title.toLowerCase())));
 }
 
@@ -332,7 +352,7 @@ function scores() {
     h("h3", {}, "By length"),
     h("p", {}, "A choice that goes by length rather than content shows here: median and quartiles of the score from short to long documents; dots are documents, the chosen ones in colour."),
     lines);
-  plots.push(() => [...bars.children, ...lines.children].forEach((e) => { e.hidden = hidden.has(e.dataset.name); }));
+  plots.push([bars, () => [...bars.children, ...lines.children].forEach((e) => { e.hidden = hidden.has(e.dataset.name); })]);
 }
 
 function proxy() {
@@ -372,10 +392,10 @@ function samples() {
     found.samples.map((group) => h("details", { "data-name": group.name }, h("summary", {}, swatch(group.name), " ",
       `${group.name}: ${count(group.documents)} documents (${count(group.tokens)} tokens) that no other has`),
       group.shown.map((s) => h("article", { class: "sample" },
-        h("strong", {}, s.doc_id), " ",
-        h("span", { class: "where" }, `${s.source ?? ""} · ${s.file}${s.line === null ? "" : ` line ${count(s.line)}`} · ${count(s.tokens)} tokens` +
+        h("strong", { dir: "auto" }, s.doc_id), " ",
+        h("span", { class: "where", dir: "auto" }, `${s.source ?? ""} · ${s.file}${s.line === null ? "" : ` line ${count(s.line)}`} · ${count(s.tokens)} tokens` +
           (s.score === null ? "" : ` · score ${said(s.score)}, higher than ${said(s.percentile)}% of the scored`)),
-        h("pre", { tabindex: "0" }, s.cut_before ? "… " : "", marked(s), s.cut_after ? " …" : ""),
+        h("pre", { tabindex: "0", role: "group", "aria-label": `Text of ${s.doc_id}`, dir: "auto" }, s.cut_before ? "… " : "", marked(s), s.cut_after ? " …" : ""),
         s.about && h("div", { class: "where" }, s.about),
         s.parts.length > 0 && h("ul", {}, s.parts.map((p) => h("li", {}, p.weight === null ? p.text : `${p.text} ${p.weight > 0 ? "+" : ""}${said(p.weight)}`))),
         h("div", { class: "where" }, s.others.map((o) => `${o.name}: ${o.said}`).join(" · ")))))));
@@ -384,6 +404,7 @@ function samples() {
 function how() {
   const seen = new Map(found.measures.map((m) => [m.title, m.how]));
   section("how", "How it was measured", null, h("dl", { class: "how" }, found.how.map(([title, words]) => [h("dt", {}, title), h("dd", {}, words)]),
+    FACTS.map(([title, about]) => [h("dt", {}, title), h("dd", {}, about)]),
     [...seen].map(([title, words]) => words && [h("dt", {}, title), h("dd", {}, words)])),
   h("p", { class: "soft" }, "Runs: ", found.choices.map((c) => `${c.name} = ${c.run}`).join(", "),
     ". Plots: Observable Plot and D3 (ISC licence), in this file."));

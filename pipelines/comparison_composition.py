@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..storage.survivors import Survivors
-from .comparison_documents import Documents, ShardView
-from .expressions import FeatureSchemas, compile_expression, values
+from .comparison_documents import Documents
+from .comparison_views import ShardView
+from .expressions import Expression, FeatureSchemas, compile_expression, values
 from .measuring import Column, Reader, measure
 from .pure_sql import connect
 from .work import Work
 
 SHOWN, OTHERS, NONE = 40, "(others)", "(none)"
+NAMES_KEPT = 100_000
+"""Values that are counted one by one: the first that were seen."""
 LENGTHS = tuple(2**power for power in range(4, 18))
 """Tokens at which the groups of the composition by length begin, after the first, which begins at 0."""
 DECILES_OF, DISTINCT = 20_000, 12
@@ -33,6 +36,7 @@ class Composition:
 
     def __init__(self, column: str, title: str, ordered: Sequence[str] | None = None) -> None:
         self.column, self.title, self.ordered = column, title, ordered
+        self._known: set[str] = set()
         self._counts: dict[str | None, dict[str, npt.NDArray[np.int64]]] = defaultdict(
             lambda: defaultdict(lambda: np.zeros(2, np.int64))
         )
@@ -43,6 +47,10 @@ class Composition:
         grouped = table.group_by("value").aggregate([("tokens", "count"), ("tokens", "sum")])
         columns = (grouped.column(i).to_pylist() for i in range(3))
         for value, documents, tokens in zip(*columns, strict=True):
+            if value not in self._known:
+                if len(self._known) >= NAMES_KEPT:
+                    value = OTHERS
+                self._known.add(value)
             self._counts[name][value] += (documents, tokens)
 
     def rows(self, names: Sequence[str]) -> dict[str, Any]:
@@ -55,7 +63,8 @@ class Composition:
             found = sum((self._counts[name][v] for v in wanted if v in self._counts[name]), np.zeros(2, np.int64))
             return {"documents": int(found[0]), "tokens": int(found[1]), "share": int(found[1]) / totals[name]}
 
-        groups = [(value, [value]) for value in shown] + ([(OTHERS, rest)] if rest else [])
+        rest = [*rest, *(value for value in shown if value == OTHERS)]
+        groups = [(value, [value]) for value in shown if value != OTHERS] + ([(OTHERS, rest)] if rest else [])
         return {
             "column": self.column,
             "title": self.title,
@@ -88,14 +97,21 @@ def lengths_of(n_tokens: npt.NDArray[np.int64]) -> pa.Array:
     return pa.array(length_labels()).take(pa.array(np.searchsorted(LENGTHS, n_tokens, "right")))
 
 
+def expression(work: Work, text: str) -> Expression:
+    """Return a checked expression to break the choices down by. Raises ConfigError."""
+    return compile_expression("--by", "value", text, FeatureSchemas(work.features), None)
+
+
 class Compositions:
     """Count sources, lengths and expressions while the corpus goes by."""
 
-    def __init__(self, work: Work, survivors: Survivors, choices: Mapping[str, Documents], by: Sequence[str]) -> None:
+    def __init__(
+        self, work: Work, survivors: Survivors, choices: Mapping[str, Documents], by: Sequence[Expression]
+    ) -> None:
         self._choices = choices
         self._source = Composition("source", "Source")
         self._length = Composition("length", "Length in tokens", length_labels())
-        self._by = [_Asked(work, survivors, text) for text in by]
+        self._by = [_Asked(work, survivors, one) for one in by]
 
     def see(self, view: ShardView) -> None:
         """Add a shard."""
@@ -120,15 +136,15 @@ class Compositions:
 class _Asked:
     """An expression as a composition: measured where it must be, numbers in deciles."""
 
-    def __init__(self, work: Work, survivors: Survivors, text: str) -> None:
-        self._expression = compile_expression("--by", "value", text, FeatureSchemas(work.features), None)
+    def __init__(self, work: Work, survivors: Survivors, asked: Expression) -> None:
+        self._expression = asked
         columns = tuple(Column(alias, work.features[alias]) for alias in self._expression.aliases)
         for column in columns:
             measure(work, survivors, column)
         self._reader = Reader(work.lake, survivors, self._expression.document_columns, columns)
         self._edges = _edges(np.concatenate([*self._sampled(), np.empty(0)])) if self._expression.is_number else None
         labels = None if self._edges is None else decile_labels(self._edges)
-        self.composition = Composition(text, text, labels)
+        self.composition = Composition(asked.text, asked.text, labels)
 
     def _sampled(self) -> Iterator[npt.NDArray[np.float64]]:
         """Yield numbers of row groups spread over the corpus, until there are enough."""
@@ -146,9 +162,9 @@ class _Asked:
         found = pa.chunked_array(parts, parts[0].type if parts else pa.string()).combine_chunks()
         if self._edges is None:
             return _plain(found)
-        numbers = found.cast(pa.float64())
-        place = np.searchsorted(self._edges, np.nan_to_num(numbers.to_numpy(zero_copy_only=False)), "right")
-        return pa.array(decile_labels(self._edges)).take(pa.array(place, mask=numbers.is_null().to_numpy(False)))
+        numbers = found.cast(pa.float64()).to_numpy(zero_copy_only=False)  # NULL is NaN
+        place = np.searchsorted(self._edges, numbers, "right")
+        return pa.array(decile_labels(self._edges)).take(pa.array(place, mask=np.isnan(numbers)))
 
     def _values(self, item: Any) -> pa.Array:
         batch = self._reader.read(item)
@@ -174,4 +190,6 @@ def _edges(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
 def decile_labels(edges: npt.NDArray[np.float64]) -> list[str]:
     """Return what the groups between edges are called."""
     said = [f"{edge:,.4g}" for edge in edges]
+    if len(set(said)) < len(said):  # numbers that differ late, such as times
+        said = [f"{edge:,.15g}" for edge in edges]
     return [f"below {said[0]}", *(f"{a} to {b}" for a, b in pairwise(said)), f"{said[-1]} and more"]

@@ -1,11 +1,17 @@
 """What a small model learns from each choice, as the comparison shows it: curves, last losses and their intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial, reduce
 from typing import Any
 
-from ..storage.survivors import Survivors, selected
+import numpy as np
+
+from ..storage.shards import Mask, Shard
+from ..storage.survivors import MASKS_KEPT, Survivors, selected
+from .comparison_choices import Choices
 from .comparison_runs import RANDOM, ComparedRuns
 from .comparison_texts import TargetTexts
+from .comparison_views import decided
 from .progress import Reporter
 from .proxy import proxy_curves
 from .proxy_model import ProxySettings
@@ -14,10 +20,10 @@ _GENERAL = "the rest of the corpus"
 
 
 def proxy(
-    runs: ComparedRuns, targets: Sequence[TargetTexts], settings: ProxySettings, workers: int | None,
+    runs: ComparedRuns, drawn: Choices, targets: Sequence[TargetTexts], settings: ProxySettings, workers: int | None,
     reporter: Reporter | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train a small model on each choice and on random documents; return curves and tables of losses.
+    """Train a small model on each choice and on random documents of those that could be chosen; return the losses.
 
     The losses are those of the targets' parts that no selector saw; a target without such a part has none. What was
     trained before is in the lake.
@@ -25,7 +31,8 @@ def proxy(
     corpus = Survivors.of(runs.snapshot)
     choices = {r.name: selected(runs.lake, corpus.corpus, corpus.shards, r.selection) for r in runs.runs}
     unseen = {target.name: target.unseen.to_pylist() for target in targets if len(target.unseen)}
-    found = proxy_curves(runs.lake, choices, corpus, unseen, settings, reporter, workers).report()
+    pool = corpus.narrowed(lru_cache(MASKS_KEPT)(partial(_could_be_chosen, runs, drawn.open_to_all)))
+    found = proxy_curves(runs.lake, choices, pool, unseen, settings, reporter, workers).report()
     return {
         "about": _about(found),
         "losses": [
@@ -35,6 +42,12 @@ def proxy(
         ],
         "report": found,
     }  # fmt: skip
+
+
+def _could_be_chosen(runs: ComparedRuns, by_all: bool, shard: Shard) -> Mask:
+    """Say which rows of a shard all runs could choose, or any of them: what random documents are drawn from."""
+    entered = [decided(runs, run, shard).entered for run in runs.runs]
+    return reduce(np.logical_and if by_all else np.logical_or, entered)
 
 
 def _about(found: Mapping[str, Any]) -> str:

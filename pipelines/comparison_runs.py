@@ -13,7 +13,6 @@ from typing import Any
 
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from ..storage.selections import load_selection
 from ..storage.snapshots import Snapshot, load_snapshot
 from .choices import chosen_by
 from .opened_runs import OpenedRun
@@ -39,19 +38,39 @@ class ComparedRun:
         return self.opened.record
 
     @property
-    def step(self) -> dict[str, Any]:
-        """What the record says of the step that decided."""
+    def last(self) -> dict[str, Any]:
+        """What the record says of the last step."""
         return self.record.steps[-1]
 
     @property
+    def judge(self) -> dict[str, Any] | None:
+        """The last step that chose by scores, whatever sieved its choice afterwards; None where none did."""
+        return next((step for step in reversed(self.record.steps) if step["kind"] == "select"), None)
+
+    @property
+    def step(self) -> dict[str, Any]:
+        """The step that is compared: that which chose by scores, or else the last."""
+        return self.judge or self.last
+
+    @property
     def selection(self) -> str:
-        """Key of what it chose."""
-        return str(self.step["selection"])
+        """Key of what was left in the end."""
+        return str(self.last["selection"])
 
     @property
     def by(self) -> str:
         """The selector, or the kind of the step."""
         return str(self.step.get("selector") or self.step["kind"])
+
+    @property
+    def has_one_score(self) -> bool:
+        """Whether its documents have scores that can be compared: one that chose by several targets has several."""
+        return self.judge is not None and len(self.judge.get("cuts") or ()) == 1
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the targets that the step chose by."""
+        return list(getattr(self.opened.step(self.step["name"]), "target", None) or {})
 
 
 @dataclass(frozen=True)
@@ -71,11 +90,6 @@ class ComparedRuns:
         """The corpus."""
         return load_snapshot(self.lake, self.newest.record.corpus, self.newest.record.snapshot)
 
-    @cached_property
-    def manifests(self) -> dict[str, dict[str, Any]]:
-        """Manifest of each choice, by name."""
-        return {run.name: load_selection(self.lake, run.selection) or {} for run in self.runs}
-
     @property
     def notes(self) -> list[str]:
         """What the reader has to know before the numbers."""
@@ -83,6 +97,8 @@ class ComparedRuns:
         for run in self.runs:
             if run.record.snapshot != last.snapshot:
                 found.append(f"{run.name} was made from an older state of {last.corpus} than {self.newest.name}")
+            if run.judge is not None and not run.has_one_score:
+                found.append(f"{run.name} chose by several targets, so its documents have no one score to compare")
             if run.record.tokens_key != last.tokens_key:
                 found.append(
                     f"{run.name} counted tokens with {run.record.tokenizer!r}; here all are counted with "

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from ..selectors.keyed import stream_key, uniform
 from ..selectors.reasons import Reason
-from .comparison_documents import Choices, Documents
+from .comparison_choices import Choices
+from .comparison_documents import Documents
 from .comparison_runs import ComparedRun, ComparedRuns
 from .comparison_scores import Scores
 from .reasons import reasons
@@ -36,7 +37,7 @@ def only_in(runs: ComparedRuns, choices: Choices, scores: Scores, n: int) -> lis
     found = []
     for run in runs.runs:
         mine = choices.equal[run.name]
-        others = [choices.equal[other.name].places for other in runs.runs if other is not run]
+        others = [choices.whole[other.name].places for other in runs.runs if other is not run]
         alone = ~np.isin(mine.places, np.concatenate([*others, np.empty(0, np.int64)]))
         whole = mine.taken(alone)
         u = uniform(whole.doc_key, stream_key(0, "compare", "only"))

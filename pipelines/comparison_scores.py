@@ -1,10 +1,11 @@
 """How the scores of the choices are distributed, and whether they go with one another and with length.
 
-All of it comes from one keyed sample of the corpus, which is the whole where it is small enough: memory does not
-depend on the corpus, and every pair of choices is compared over the same documents.
+All of it comes from keyed samples of the documents that a run scored, which are all of them where they are few enough:
+memory does not depend on the corpus.
 """
 
 import math
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..selectors.keyed import stream_key, uniform
-from .comparison_documents import ShardView
+from .comparison_views import ShardView
 from .health import spearman
 
 SAMPLED = 100_000
@@ -25,20 +26,26 @@ Float64s = npt.NDArray[np.float64]
 
 
 class ScoreSample:
-    """Scores of the sampled documents under each run."""
+    """Scores of the sampled documents under each run: of those that it scored, so many at random."""
 
-    def __init__(self, names: list[str], documents: int) -> None:
-        self._names = names
-        self._share = SAMPLED / max(1, documents)
+    def __init__(self, entered: Mapping[str, int]) -> None:
+        self._names = list(entered)
+        self._share = {name: SAMPLED / max(1, n) for name, n in entered.items()}
+        self._u: list[Float64s] = []
         self._key = stream_key(0, "compare", "scores")
         self._n_tokens: list[npt.NDArray[np.int64]] = []
         self._key_of: list[npt.NDArray[np.uint64]] = []
-        self._score: dict[str, list[Float64s]] = {name: [] for name in names}
-        self._kept: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in names}
+        self._score: dict[str, list[Float64s]] = {name: [] for name in entered}
+        self._kept: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in entered}
 
     def see(self, view: ShardView) -> None:
         """Add a shard."""
-        inside = view.live & (uniform(view.doc_key, self._key) < self._share)
+        u = uniform(view.doc_key, self._key)
+        inside = np.zeros_like(view.live)
+        for name, decided in view.decided.items():
+            inside |= ~np.isnan(decided.score) & (u < self._share[name])
+        inside &= view.live
+        self._u.append(u[inside])
         self._n_tokens.append(view.n_tokens[inside])
         self._key_of.append(view.doc_key[inside])
         for name, decided in view.decided.items():
@@ -48,6 +55,8 @@ class ScoreSample:
     def found(self) -> "Scores":
         """Return the sample."""
         return Scores(
+            np.concatenate([*self._u, np.empty(0)]),
+            self._share,
             np.concatenate([*self._n_tokens, np.empty(0, np.int64)]),
             np.concatenate([*self._key_of, np.empty(0, np.uint64)]),
             {name: np.concatenate([*self._score[name], np.empty(0)]) for name in self._names},
@@ -59,9 +68,10 @@ class Scores:
     """Documents with their scores (NaN: none) and verdicts by run."""
 
     def __init__(
-        self, n_tokens: npt.NDArray[np.int64], doc_key: npt.NDArray[np.uint64], score: dict[str, Float64s],
-        kept: dict[str, npt.NDArray[np.bool_]],
+        self, u: Float64s, share: Mapping[str, float], n_tokens: npt.NDArray[np.int64],
+        doc_key: npt.NDArray[np.uint64], score: dict[str, Float64s], kept: dict[str, npt.NDArray[np.bool_]],
     ) -> None:  # fmt: skip
+        self._u, self._share = u, share
         self.n_tokens, self.doc_key, self.score, self.kept = n_tokens, doc_key, score, kept
 
     @property
@@ -74,13 +84,14 @@ class Scores:
         found = []
         for a, b in combinations(self.names, 2):
             both = ~(np.isnan(self.score[a]) | np.isnan(self.score[b]))
+            both &= self._u < max(self._share[a], self._share[b])  # all of them were taken that either's share takes
             rho = spearman(self.score[a][both], self.score[b][both])
             found.append({"a": a, "b": b, "spearman": rho, "documents": int(both.sum())})
         return found
 
     def distribution(self, name: str) -> dict[str, Any]:
         """Return how a run's scores are distributed, of all and of the chosen, and how they go with length."""
-        there = np.flatnonzero(~np.isnan(self.score[name]))
+        there = np.flatnonzero(self._mine(name))
         score, kept, n_tokens = self.score[name][there], self.kept[name][there], self.n_tokens[there]
         low, high = _range(score)
         edges = np.linspace(low, high, BINS + 1)
@@ -96,9 +107,14 @@ class Scores:
             "points": _points(self.doc_key[there], n_tokens, score, kept),
         }
 
+    def _mine(self, name: str) -> npt.NDArray[np.bool_]:
+        """Say which documents are a random sample of those that a run scored."""
+        found: npt.NDArray[np.bool_] = ~np.isnan(self.score[name]) & (self._u < self._share[name])
+        return found
+
     def percentile(self, name: str, score: float) -> float:
         """Return the share of the scored documents, in percent, that have a lower score."""
-        found = self.score[name][~np.isnan(self.score[name])]
+        found = self.score[name][self._mine(name)]
         return 100 * float((found < score).mean()) if found.size else math.nan
 
 

@@ -1,11 +1,12 @@
 """A comparison on the terminal: what each choice is worth, and what they share."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from .printing import print_line, print_table
 
-_SHOWN_NOTES = 8
+_SHOWN_NOTES, SHOWN_VALUES = 8, 12
 
 
 def print_comparison(found: dict[str, Any]) -> None:
@@ -32,18 +33,12 @@ def print_comparison(found: dict[str, Any]) -> None:
             for c in found["choices"]
         ],
     )
-    for group in dict.fromkeys(measure["target"] for measure in found["measures"]):
-        mine = [m for m in found["measures"] if m["target"] == group]
-        print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
-        rows = [[name, *(_shown(m["values"][name], m) for m in mine)] for name in names]
-        rows.append([f"{lot}, mean", *(_lot(m, ["mean"]) for m in mine)])
-        rows.append([f"{lot}, 95% of draws", *(_lot(m, ["low", "high"]) for m in mine)])
-        print_table(["choice", *(m["title"] for m in mine)], rows)
+    _print_measures(found, names)
     for losses in found["proxy"]["losses"] if found["proxy"] else ():
-        print_line(f"\nsmall model: {losses['title']}, {losses['about']}")
-        columns = losses["columns"]
-        rows = [[name, *(_with_note(column, name) for column in columns)] for name in (*names, lot)]
-        print_table(["", *(column["title"] for column in columns)], rows)
+        _print_losses(losses, [*names, lot])
+    for one in found["compositions"]:
+        if one["column"] != "length":
+            _print_composition(one, names)
     if len(names) > 1:
         print_line("\nin common (share of both documents; rank correlation of the scores)")
         print_table(["", *names], [[a, *(_common(found, a, b) for b in names)] for a in names])
@@ -55,13 +50,39 @@ def print_comparison(found: dict[str, Any]) -> None:
             print_line(f"look at   {choice['name']}: {line}")
 
 
+def _print_measures(found: dict[str, Any], names: Sequence[str]) -> None:
+    lot = found["random"]
+    for group in dict.fromkeys(measure["target"] for measure in found["measures"]):
+        mine = [m for m in found["measures"] if m["target"] == group]
+        print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
+        rows = [[name, *(_shown(m["values"][name], m) for m in mine)] for name in names]
+        rows.append([f"{lot}, mean", *(_lot(m, ["mean"]) for m in mine)])
+        rows.append([f"{lot}, 95% of draws", *(_lot(m, ["low", "high"]) for m in mine)])
+        print_table(["choice", *(m["title"] for m in mine)], rows)
+
+
+def _print_losses(losses: dict[str, Any], names: Sequence[str]) -> None:
+    print_line(f"\nsmall model: {losses['title']}, {losses['about']}")
+    rows = [[name, *(_with_note(column, name) for column in losses["columns"])] for name in names]
+    print_table(["", *(column["title"] for column in losses["columns"])], rows)
+
+
+def _print_composition(one: dict[str, Any], names: Sequence[str]) -> None:
+    print_line(f"\nshare of the tokens by {'source' if one['column'] == 'source' else one['title']}")
+    shown = one["values"][:SHOWN_VALUES]
+    sets = [[v["value"], *(v["choices"][name] for name in names), v["corpus"]] for v in shown]
+    print_table(["", *names, "the corpus"], [[value, *(f"{s['share']:.1%}" for s in rest)] for value, *rest in sets])
+    if left := len(one["values"]) - len(shown):
+        print_line(f"and {left} values more, with --html or --json")
+
+
 def _by(choice: dict[str, Any]) -> str:
     return f"{choice['by']} ({', '.join(choice['targets'])})" if choice["targets"] else str(choice["by"])
 
 
 def _shown(value: float | None, measure: dict[str, Any]) -> str:
-    if value is None:
-        return ""
+    if value is None or isnan(value):
+        return "–"
     return {"percent": f"{value:.1%}", "count": f"{value:,.0f}"}.get(measure["form"], f"{value:.4g}")
 
 

@@ -4,6 +4,7 @@ The documents of a choice lie all over the corpus, so nearly every row group has
 keyed part of the row groups is read, and all choices are thinned to what is in it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..selectors.keyed import stream_key
+from ..storage.lake import Lake
 from ..storage.shards import Shard
 from ..storage.snapshots import Snapshot, load_snapshot
 from ..storage.survivors import Survivors
-from .comparison_documents import Choices, Documents, restricted
+from .comparison_choices import CORPUS_SAMPLED, Choices, restricted, sampled
+from .comparison_documents import PLACE_BITS, Documents, joined
 from .comparison_runs import RANDOM, ComparedRun, ComparedRuns
 from .ingesting import target_corpus, visible_target
 from .work import Work
 
-READ_AT_MOST = 2 << 30
-"""Bytes of text."""
+READ_FIRST, READ_AT_MOST = 2 << 30, 32 << 30
+"""Bytes of text in the row groups that are read: at first, and where a choice has too little in these."""
+ENOUGH_TOKENS = 3_000_000
+"""Of the smallest choice."""
 CORPUS = ""
 """The group of the documents that stand for the corpus."""
 
@@ -29,8 +34,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 Counter = Callable[[pa.RecordBatch, Bools], None]
-"""Looks at documents (`text`, `text_hash`, `place`) that are members of groups (groups, documents), in any order of row
-groups and several at a time. The corpus is the last group."""
+"""Looks at documents (`text`, `text_hash`, `doc_key`, `place`) that are members of groups (groups, documents), in any
+order of row groups and several at a time. The corpus is the last group."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,42 @@ def readable(runs: ComparedRuns, choices: Choices) -> tuple[Choices, float]:
     """Return the choices within the part of the corpus whose texts are read, and the share of its bytes."""
     shards = runs.snapshot.shards
     whole = sum(shard.n_bytes for shard in shards)
-    if whole <= READ_AT_MOST:
+    if whole <= READ_FIRST:
         return choices, 1.0
     groups = [(place, start, n, shard) for place, shard in enumerate(shards) for start, n in shard.row_groups]
+    sizes = np.array([shard.n_bytes * n / max(1, shard.rows) for _, _, n, shard in groups])
     keys = [stream_key(0, "compare", f"{shard.digest}/{start}") for _, start, _, shard in groups]
+    order = np.argsort(np.array(keys, np.uint64))
+    read = np.cumsum(sizes[order])
+    begins = np.array([place << PLACE_BITS | start for place, start, _, _ in groups], np.int64)
+    tokens = [np.cumsum(_tokens_by_group(d, begins)[order]) for d in choices.equal.values()]
+    enough = (read >= READ_FIRST) & (np.min(tokens, axis=0) >= ENOUGH_TOKENS) | (read >= READ_AT_MOST)
+    n_read = int(np.argmax(enough)) + 1 if enough.any() else len(groups)
     inside = {place: np.zeros(shard.rows, np.bool_) for place, shard in enumerate(shards)}
-    read = 0.0
-    for number in np.argsort(np.array(keys, np.uint64)).tolist():
-        place, start, n, shard = groups[number]
-        if read >= READ_AT_MOST:
-            break
+    for number in order[:n_read].tolist():
+        place, start, n, _ = groups[number]
         inside[place][start : start + n] = True
-        read += shard.n_bytes * n / max(1, shard.rows)
-    return restricted(choices, inside), read / whole
+    share = float(read[n_read - 1] / whole)
+    return restricted(choices, inside, _corpus_within(runs, inside, share)), share
+
+
+def _tokens_by_group(documents: Documents, begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    group = np.searchsorted(begins, documents.places, "right") - 1
+    tokens: npt.NDArray[np.float64] = np.bincount(group, documents.n_tokens, len(begins)).astype(np.float64)
+    return tokens
+
+
+def _corpus_within(runs: ComparedRuns, inside: Mapping[int, Bools], share: float) -> Documents:
+    """Return a sample of the corpus from these rows, as large as one of the whole would be."""
+    found = []
+    wanted = CORPUS_SAMPLED / max(1.0, share * runs.snapshot.counts["documents"])
+    for place, shard in enumerate(runs.snapshot.shards):
+        if inside[place].any():
+            keys = shard.read_column("doc_key").to_numpy()
+            row = np.flatnonzero(inside[place] & runs.snapshot.mask(shard) & sampled(keys, wanted)).astype(np.int64)
+            nothing = np.zeros(len(row), np.int64)  # nobody asks for the tokens of the corpus
+            found.append(Documents(np.full(len(row), place, np.int32), row, keys[row], nothing))
+    return joined(found)
 
 
 def read_texts(work: Work, shards: Sequence[Shard], groups: Groups, counters: Sequence[Counter]) -> None:
@@ -89,8 +117,8 @@ def read_texts(work: Work, shards: Sequence[Shard], groups: Groups, counters: Se
             inside[mine[slice(*np.searchsorted(mine, [start, start + n]))] - start] = True
         wanted = np.flatnonzero(member.any(axis=0))
         if wanted.size:
-            batch = shards[place].read_group(group, ["text", "text_hash"]).take(pa.array(wanted))
-            batch = batch.append_column("place", pa.array((np.int64(place) << 40) | (start + wanted)))
+            batch = shards[place].read_group(group, ["text", "text_hash", "doc_key"]).take(pa.array(wanted))
+            batch = batch.append_column("place", pa.array((np.int64(place) << PLACE_BITS) | (start + wanted)))
             for counter in counters:
                 counter(batch, member[:, wanted])
 
@@ -114,17 +142,22 @@ class TargetTexts:
 
 
 def target_texts(runs: ComparedRuns) -> list[TargetTexts]:
-    """Return the targets that the runs chose by or were decontaminated of, in the newest of their states."""
-    found: dict[str, tuple[ComparedRun, Snapshot]] = {}
+    """Return the targets that the runs chose by or were decontaminated of, in the newest of their states.
+
+    Unseen is what no run could see: a text that one of them held out and another did not is seen.
+    """
+    found: dict[str, list[ComparedRun]] = defaultdict(list)
     for run in runs.runs:
-        for name, about in run.record.targets.items():
-            if name not in found or run.record.run > found[name][0].record.run:
-                found[name] = run, load_snapshot(runs.lake, target_corpus(name), about["snapshot"])
-    return [_target(name, run, snapshot) for name, (run, snapshot) in found.items()]
+        for name in run.record.targets:
+            found[name].append(run)
+    return [_target(runs.lake, name, some) for name, some in found.items()]
 
 
-def _target(name: str, run: ComparedRun, snapshot: Snapshot) -> TargetTexts:
-    visible = visible_target(snapshot, run.opened.config.targets[name], name)
+def _target(lake: Lake, name: str, some: Sequence[ComparedRun]) -> TargetTexts:
+    newest = max(some, key=lambda run: run.record.run)
+    snapshot = load_snapshot(lake, target_corpus(name), newest.record.targets[name]["snapshot"])
+    sees_most = min((run.opened.config.targets[name] for run in some), key=lambda entry: entry.holdout)
+    visible = visible_target(snapshot, sees_most, name)  # what is held out is keyed by text, so less is part of more
     hidden = Survivors.of(snapshot).narrowed(lambda shard: ~visible.mask(shard))
     return TargetTexts(name, snapshot, hidden, _texts(visible), _texts(hidden))
 

@@ -1,5 +1,6 @@
 """How much each choice repeats itself, in its words and in its documents."""
 
+import math
 from collections.abc import Iterator
 from threading import Lock
 from typing import Any
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..features.minhash import MinHash
+from ..selectors.keyed import stream_key, uniform
 from .comparison_measures import Kind, measure_row
 from .comparison_texts import CORPUS, Bools, Counter, Groups
 from .diversity import WORDS, WordSample
@@ -74,13 +76,13 @@ class RepeatMeasures:
 
 def _rate(found: list[tuple[int, npt.NDArray[np.uint32], pa.Array]]) -> DuplicateRate:
     if not found:
-        return DuplicateRate(0.0, 0.0)
+        return DuplicateRate(math.nan, math.nan)
     found = sorted(found, key=lambda part: part[0])
     return duplicate_rate(np.concatenate([s for _, s, _ in found]), pa.concat_arrays([h for *_, h in found]))
 
 
 class VarietyMeasures:
-    """Look at the words of a sample of each group, in the order of the corpus."""
+    """Look at the words of a sample of each group, its documents in a random order."""
 
     def __init__(self, groups: Groups) -> None:
         self._groups, self._lock = groups, Lock()
@@ -90,7 +92,7 @@ class VarietyMeasures:
             if name != CORPUS
         }
         self._places = {name: documents.places for name, documents in drawn.items()}
-        self._texts: dict[str, list[tuple[int, pa.Array]]] = {name: [] for name in drawn}
+        self._texts: dict[str, list[pa.RecordBatch]] = {name: [] for name in drawn}
 
     def counters(self) -> list[Counter]:
         """Return what looks at the texts."""
@@ -102,15 +104,18 @@ class VarietyMeasures:
             mine = np.flatnonzero(inside & _is_in(place, self._places[name]))
             if mine.size:
                 with self._lock:
-                    self._texts[name].append((int(place[mine[0]]), batch.column("text").take(pa.array(mine))))
+                    self._texts[name].append(batch.select(["text", "doc_key"]).take(pa.array(mine)))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the measures."""
         samples = {}
-        for name, texts in self._texts.items():
+        for name, batches in self._texts.items():
             samples[name] = WordSample()
-            for _, text in sorted(texts, key=lambda item: item[0]):
-                samples[name].add(text)
+            if batches:  # in a random order: the last ones are cut off where others have fewer words
+                table = pa.Table.from_batches(batches)
+                keys = table.column("doc_key").to_numpy()
+                order = np.lexsort((keys, uniform(keys, stream_key(0, "compare", "order of words"))))
+                samples[name].add(table.column("text").take(pa.array(order)).combine_chunks())
         words = min((sample.n_words for sample in samples.values()), default=0)
         note = f"{words:,} words of each choice"
         for n, kind in enumerate(_DISTINCT, start=1):

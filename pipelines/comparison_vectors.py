@@ -20,7 +20,7 @@ from ..storage.feature_store import missing_rows, read_values
 from ..storage.plugins import nearest
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors
-from .comparison_documents import Documents
+from .comparison_documents import PLACE_BITS, Documents
 from .comparison_measures import Kind, measure_row
 from .comparison_texts import CORPUS, Groups, TargetTexts
 from .diversity import clusters_hit, effective_clusters, neighbour_distance
@@ -72,12 +72,8 @@ def vector_column(work: Work, wanted: str | None, groups: Groups, snapshot: Snap
 
     Raises ConfigError where `wanted` is no feature of vectors.
     """
-    found = {alias: feature for alias, feature in work.features.items() if _has_vectors(feature)}
+    found = check_vectors(work, wanted)
     if wanted is not None:
-        if wanted not in found:
-            raise ConfigError(
-                f"no feature of vectors {wanted!r} in the runs' configurations{nearest(wanted, list(found))}"
-            )
         return Column(wanted, found[wanted])
     sampled = _rows(_sampled(groups), snapshot)
     columns = [Column(alias, feature) for alias, feature in found.items()]
@@ -86,6 +82,14 @@ def vector_column(work: Work, wanted: str | None, groups: Groups, snapshot: Snap
             return column
     used = (c for c in columns if c.feature.cost < COSTLY and (work.lake.feature(c.key) / "feature.json").exists())
     return next(used, None)
+
+
+def check_vectors(work: Work, wanted: str | None) -> dict[str, Feature]:
+    """Return the features of vectors, by alias. Raises ConfigError where `wanted` is given and none of them."""
+    found = {alias: feature for alias, feature in work.features.items() if _has_vectors(feature)}
+    if wanted is not None and wanted not in found:
+        raise ConfigError(f"no feature of vectors {wanted!r} in the runs' configurations{nearest(wanted, list(found))}")
+    return found
 
 
 def _has_vectors(feature: Feature) -> bool:
@@ -178,6 +182,6 @@ def _vectors(work: Work, column: Column, survivors: Survivors) -> tuple[npt.NDAr
     for place, shard in enumerate(survivors.shards):
         rows = np.flatnonzero(survivors.mask(shard)).astype(np.int64)
         table = read_values(work.lake, column.key, shard, rows, column.feature.columns)
-        places.append((np.int64(place) << 40) | rows)
+        places.append((np.int64(place) << PLACE_BITS) | rows)
         found.append(unit_rows(table.column("vector"))[0])
     return np.concatenate(places), np.concatenate(found) if found else np.empty((0, 0), np.float32)

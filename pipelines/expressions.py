@@ -85,12 +85,12 @@ def compile_expression(
 
     Raises ConfigError.
     """
-    compiled = _parse(place, name, text, features)
+    compiled = _parse(place, name, text, features, kind)
     found = _bind(compiled, features, kind)
     return replace(compiled, is_number=_is_number(found))
 
 
-def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema]) -> Expression:
+def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema], wanted: str | None) -> Expression:
     try:
         parsed = Dialect.get_or_raise("duckdb").parse_into(exp.Condition, text)
     except RecursionError:
@@ -109,7 +109,7 @@ def _parse(place: str, name: str, text: str, features: Mapping[str, pa.Schema]) 
 
     def resolved(node: exp.Expression) -> exp.Expression:
         path = _path(node)
-        return _column(place, node, path, features, columns) if path else node
+        return _column(place, node, path, features, columns, wanted) if path else node
 
     sql = tree.transform(resolved).sql(dialect="duckdb", comments=False)
     return Expression(place, name, sql, text, tuple(columns))
@@ -136,11 +136,12 @@ def _column(
     path: list[str],
     features: Mapping[str, pa.Schema],
     columns: dict[tuple[str | None, str], None],
+    wanted: str | None,
 ) -> exp.Expression:
     """Return what a column of a rule is in the table of a batch."""
     if path[0] == "meta":
         columns[None, "meta"] = None
-        return _meta(path[1:], node, features)
+        return _meta(path[1:], node, features, wanted)
     if len(path) == 2 and path[0] in features:
         if path[1] not in features[path[0]].names:
             known = [f"{path[0]}.{c}" for c in features[path[0]].names]
@@ -161,14 +162,16 @@ def _names(features: Mapping[str, pa.Schema], alias: str) -> list[str]:
     return []
 
 
-def _meta(path: list[str], node: exp.Expression, features: Mapping[str, pa.Schema]) -> exp.Expression:
+def _meta(
+    path: list[str], node: exp.Expression, features: Mapping[str, pa.Schema], wanted: str | None
+) -> exp.Expression:
     """Return the value at a path of `meta`: text, or a number or boolean where it is used as one."""
     column = exp.column(exp.to_identifier("meta", quoted=True))
     if not path:
         return column
     extracted = exp.Anonymous(this="json_extract_string", expressions=[column, exp.Literal.string(_pointer(path))])
     value = exp.Try(this=extracted)  # one document's malformed JSON must not end the step
-    kind = _wanted(node, features)
+    kind = _wanted(node, features, wanted)
     return exp.TryCast(this=value, to=exp.DataType.build(kind)) if kind else value
 
 
@@ -176,12 +179,14 @@ def _pointer(path: list[str]) -> str:
     return "/" + "/".join(p.replace("~", "~0").replace("/", "~1") for p in path)
 
 
-def _wanted(node: Any, features: Mapping[str, pa.Schema]) -> str | None:
-    """Return the type that a value of `meta` is compared with, None for text."""
+def _wanted(node: Any, features: Mapping[str, pa.Schema], whole: str | None) -> str | None:
+    """Return the type that a value of `meta` is compared with, None for text; `whole` is the expression's."""
     parent = node.parent
     while isinstance(parent, exp.Paren):
         node, parent = parent, parent.parent
-    if parent is None or isinstance(parent, (exp.And, exp.Or, exp.Xor, exp.Not)):
+    if parent is None:
+        return whole
+    if isinstance(parent, (exp.And, exp.Or, exp.Xor, exp.Not)):
         return "boolean"
     if not isinstance(parent, (exp.Binary, exp.Between, exp.In)):
         return None

@@ -315,7 +315,8 @@ def test_of_a_large_corpus_a_part_is_read(tmp_path, monkeypatch):
                        flows={name: {"corpus": "web", "steps": FLOWS[name]} for name in ("near", "lot")})  # fmt: skip
     lake = {name: tamis.run(config, name) for name in ("near", "lot")}["lot"].lake
     whole = tamis.compare(lake, ["near", "lot"], samples=0)
-    monkeypatch.setattr(comparison_texts, "READ_AT_MOST", 30_000)
+    monkeypatch.setattr(comparison_texts, "READ_FIRST", 30_000)
+    monkeypatch.setattr(comparison_texts, "ENOUGH_TOKENS", 500)
     found = tamis.compare(lake, ["near", "lot"], samples=0)
     (equal_tokens,) = (words for title, words in found["how"] if title == "Equal tokens")
     share = float(re.search(r"([\d.]+)% of the bytes", equal_tokens)[1])
@@ -323,6 +324,9 @@ def test_of_a_large_corpus_a_part_is_read(tmp_path, monkeypatch):
     kl, whole_kl = (next(m for m in f["measures"] if m["key"] == "kl_reduction_unseen") for f in (found, whole))
     assert kl["values"]["near"] > kl["by_lot"]["mean"] and kl["values"] != whole_kl["values"]
     assert found["overlap"] == whole["overlap"], "what needs no texts is of the whole"
+    assert 500 <= found["measured_tokens"] < found["equal_tokens"] == whole["measured_tokens"]
+    monkeypatch.setattr(comparison_texts, "ENOUGH_TOKENS", 10**9)
+    assert tamis.compare(lake, ["near", "lot"], samples=0)["measured_tokens"] == whole["equal_tokens"], "all is read"
 
 
 def test_where_another_draw_would_lie(case):
@@ -340,3 +344,86 @@ def test_where_another_draw_would_lie(case):
         assert m["form"] != "percent" or (lot["low"] >= 0 and lot["high"] <= 1)
     inside = [m["by_lot"]["low"] <= m["values"]["lot"] <= m["by_lot"]["high"] for m in case[2]["measures"]]
     assert np.mean(inside) > 0.7, "a random choice is one of them"
+
+
+def compared(tmp_path, flows, names=None, *, by=(), n=300, **changes):
+    """Run flows, compare them, and return the lake and the comparison."""
+    config = make_case(tmp_path, n=n, flows={k: {"corpus": "web", "steps": v} for k, v in flows.items()}, **changes)
+    lake = {name: tamis.run(config, name) for name in flows}[next(iter(flows))].lake
+    return lake, tamis.compare(lake, names or list(flows), by=by)
+
+
+def one(found, key, target="code"):
+    return next(m for m in found["measures"] if m["key"] == key and m["target"] in (target, None))
+
+
+def test_what_sieves_a_choice_afterwards_is_not_what_it_is_compared_with(tmp_path):
+    """A dedup after the selector saw the choice alone: drawn from that, random documents would be the choice."""
+    best = {"name": "best", "select": "dsir", "target": "code", "cut": BUDGET}
+    _, found = compared(tmp_path, {"then_dedup": [best, {"name": "once", "dedup": "exact"}], "near": [best]})
+    after, near = found["choices"]
+    assert after["documents"] < near["documents"] and (after["by"], after["targets"]) == ("dsir", ["code"])
+    assert {s["name"] for s in found["scores"]} == {"then_dedup", "near"}
+    kl = one(found, "kl_reduction_unseen")
+    assert kl["by_lot"]["high"] < min(kl["values"].values())
+
+
+def test_choices_that_no_document_could_be_in_both_of(tmp_path):
+    halves = {f"half_{i}": [{"name": "half", "filter": {"half": f"meta.url is not null and n_bytes % 2 = {i}"}},
+                            {"name": "some", "select": "random", "cut": BUDGET}] for i in (0, 1)}  # fmt: skip
+    _, found = compared(tmp_path, halves)
+    assert any("what any of them could choose" in note for note in found["notes"])
+    for m in found["measures"]:
+        assert np.isfinite([*m["values"].values(), *m["by_lot"].values()]).all(), m["key"]
+
+
+def test_breaking_down_by_text_and_by_numbers_of_many_digits(tmp_path):
+    by = ["meta.url", "1700000000 + n_bytes", "case when n_bytes > 200 then 'nan'::double else n_bytes end", "doc_id"]
+    lake, found = compared(tmp_path, {"lot": FLOWS["lot"]}, by=by)
+    documents = tamis.sql(lake, "select n_bytes, meta->>'$.url' as url from documents").pl()
+    for column in found["compositions"]:
+        assert sum(v["corpus"]["documents"] for v in column["values"]) == documents.height, column["column"]
+        labels = [v["value"] for v in column["values"]]
+        assert len(set(labels)) == len(labels)
+        assert sum(v["choices"]["lot"]["share"] for v in column["values"]) == pytest.approx(1)
+    url, late, nan, ids = (
+        {v["value"]: v["corpus"]["documents"] for v in c["values"]} for c in found["compositions"][2:]
+    )
+    assert url["(none)"] == documents["url"].null_count() and url["(others)"] > 100
+    assert len(late) > 5
+    assert nan["(none)"] == documents.filter(pl.col("n_bytes") > 200).height
+    assert len(ids) == 41
+
+
+def test_unseen_is_what_no_run_saw(tmp_path):
+    config = make_case(tmp_path, flows={"near": {"corpus": "web", "steps": FLOWS["near"]}})
+    runs = [tamis.run(config, "near", overrides=[f"targets.code.holdout={share}"]) for share in (0.5, 0.2)]
+    both = tamis.compare(runs[0].lake, [run.id for run in runs])
+    alone = tamis.compare(runs[1].lake, [runs[1].id])
+    assert one(both, "kl_reduction_unseen")["about"] == one(alone, "kl_reduction_unseen")["about"]
+    wide = one(tamis.compare(runs[0].lake, [runs[0].id]), "kl_reduction_unseen")["about"]
+    assert wide != one(both, "kl_reduction_unseen")["about"], "half of the target is more"
+
+
+def test_a_choice_by_several_targets_has_no_one_score(tmp_path):
+    films = tmp_path / "film.jsonl"
+    write_jsonl(
+        films, [{"id": f"f{i}", "text": "the river said quietly that was in the mountain " * 3} for i in range(8)]
+    )
+    two = [{"name": "best", "select": "dsir", "target": ["code", "film"], "cut": BUDGET}]
+    targets = {"code": {"files": ["code.jsonl"], "holdout": 0.2}, "film": {"files": ["film.jsonl"]}}
+    _, found = compared(tmp_path, {"two": two, "near": FLOWS["near"], "lot": FLOWS["lot"]}, targets=targets)
+    assert [(c["a"], c["b"]) for c in found["correlations"]] == [("near", "lot")]
+    assert any("two chose by several targets" in note for note in found["notes"])
+
+
+def test_a_choice_of_a_corpus_that_was_replaced(tmp_path):
+    config = make_case(tmp_path, n=120, flows={"near": {"corpus": "web", "steps": FLOWS["near"]},
+                                               "lot": {"corpus": "web", "steps": FLOWS["lot"]}})  # fmt: skip
+    old = tamis.run(config, "near")
+    for i in range(3):
+        (tmp_path / "raw" / f"part-{i}.jsonl").unlink()
+    write_jsonl(tmp_path / "raw" / "other.jsonl", documents(120, seed=9))
+    tamis.run(config, "lot")
+    with pytest.raises(ConfigError, match="nothing that near chose is in web as it is now; run it again"):
+        tamis.compare(old.lake, ["near", "lot"])

@@ -15,7 +15,7 @@ CUT = {"budget": {"tokens": "30%"}}
 FLOWS = {
     "near_code": {"corpus": "web", "steps": [{"name": "best", "select": "dsir", "target": "code", "cut": CUT}]},
     "lot": {"corpus": "web", "steps": [{"name": "some", "select": "random", "cut": CUT}]},
-    "cheap": {"corpus": "web", "steps": [{"name": "zip", "select": "zip_fit", "target": "code", "cut": CUT}]},
+    "corpus": {"corpus": "web", "steps": [{"name": "zip", "select": "zip_fit", "target": "code", "cut": CUT}]},
 }
 
 
@@ -157,3 +157,24 @@ RELEASED = {
     "d3.min.js": "912111098ea99503a6f4967361d2bbdc9dbf58cf9c678c8e27e5b02d1a07f0c1",
     "plot.min.js": "4358086467740777dd788d6b27a95cebdbaefdd50c730a3060117073bd7134cb",
 }
+
+
+def test_a_flow_that_is_called_like_something_of_the_page(page, path):
+    found = json.loads(re.search(r'id="comparison">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
+    page.locator("#composition details").evaluate("d => { d.open = true }")
+    heads = page.locator("#composition thead th").all_inner_texts()
+    column = [head.split(" ↕")[0].strip() for head in heads].index("corpus")
+    (code,) = (v for v in found["compositions"][0]["values"] if v["value"] == "code")
+    row = page.locator("#composition tbody tr", has_text="code").first
+    shown = row.locator("th, td").nth(column).inner_text()
+    assert shown == f"{100 * code['choices']['corpus']['share']:.0f}%" != f"{100 * code['corpus']['share']:.0f}%"
+
+
+def test_choosing_again_and_again_leaves_nothing_behind(page, path):
+    n = page.evaluate("plots.length")
+    select = page.locator("#measures select")
+    for i in range(6):
+        select.select_option(index=i % 3)
+    page.locator("nav button").first.click()
+    assert page.evaluate("plots.length") <= n + 2
+    assert quiet(page, path)
