@@ -16,6 +16,8 @@ from .plan_sample import Amount
 from .plan_trials import Measured, Trial
 from .work import Work
 
+SHORTEST_S = 0.05
+"""Half of the place that the records of trainings are rounded to."""
 THERE, PARTLY, TO_COMPUTE = "there", "partly", "to compute"
 
 
@@ -84,12 +86,15 @@ class Projection:
 
         cpu = points(lambda s: s.cpu_seconds)
         seconds = steadied(points(lambda s: s.seconds), cpu, climbed.ratio, x, self.n_shards)
+        cpu_seconds = at(cpu)
+        if measured.name in trained and measured.name.startswith("train "):
+            seconds, cpu_seconds = _training(measured, climbed, x)
 
         # a model is as large after any training, and so are its checkpoints
         room = (lambda trial: x) if measured.name.startswith("train ") else amount
         last = _same(climbed.as_ingested, measured)
         return PlannedStage(
-            measured.name, name, state, share, self.amounts[measured.position].documents, seconds, at(cpu),
+            measured.name, name, state, share, self.amounts[measured.position].documents, seconds, cpu_seconds,
             at(points(lambda s: s.bytes, room)), at(points(lambda s: s.scratch_bytes, room)).value,
             last.memory if last else 0.0, device_of(self.work, self.flow, measured.name),
         )  # fmt: skip
@@ -104,6 +109,28 @@ class Projection:
     def wanted(self, measured: Measured, climbed: Climbed) -> float:
         """Return for how many documents a feature is asked."""
         return measured.documents if self._is_constant(measured, climbed) else self.amounts[measured.position].documents
+
+
+def _training(measured: Measured, climbed: Climbed, tokens: float) -> tuple[Estimate, Estimate]:
+    """Return the seconds and processor seconds of a training: what a token took, and what came before the first.
+
+    A trial's training is short beside what it needs before it begins, so a line through whole stages would be noise.
+    """
+    found = []
+    for trial in climbed.large:
+        stage, name = _same(trial, measured), measured.name.removeprefix("train ")
+        model = next((m for m in trial.models if m["model"] == name), None)
+        if stage is not None and model is not None and model["tokens"]:
+            trained = max(model["seconds"], SHORTEST_S)
+            before = max(0.0, stage.seconds - trained)
+            busy = stage.cpu_seconds / max(stage.seconds, SHORTEST_S)
+            found.append((before + trained * tokens / model["tokens"], busy))
+    if not found:
+        return Estimate(0.0, 0.0), Estimate(0.0, 0.0)
+    values = [seconds for seconds, _ in found]
+    mean, off = sum(values) / len(values), (max(values) - min(values)) / 2
+    busy = sum(share for _, share in found) / len(found)
+    return Estimate(mean, off), Estimate(mean * busy, off * busy)
 
 
 def points_of(climbed: Climbed, amount: Callable[[Trial], float], figure: Callable[[Trial], float | None]) -> Points:
