@@ -50,7 +50,7 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         print_line("warning   the disk of the lake is too small; make room, or name another folder under `lake:`")
 
 
-def print_comparison(record: RunRecord) -> None:
+def print_plan_beside_run(record: RunRecord) -> None:
     """Print what a plan said beside what a run did, where there was one."""
     if not record.plan:
         return

@@ -14,7 +14,7 @@ from ..storage.verify import Damage
 from .api import Run
 from .describing import describe
 from .loading import load_config
-from .plan_printing import print_comparison
+from .plan_printing import print_plan_beside_run
 from .printing import command_name, print_json, print_line, print_table, short_path, shown
 from .runs import RunRecord, load_runs
 
@@ -124,7 +124,7 @@ def _print_one(record: RunRecord, as_json: bool) -> None:
     print_table(
         ["stage", "computed", "reused", "seconds"], [[s.name, s.computed, s.reused, s.seconds] for s in record.stages]
     )
-    print_comparison(record)
+    print_plan_beside_run(record)
     if record.error:
         print_line(f"error     {record.error}")
 
