@@ -8,6 +8,7 @@ import typer
 
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
+from ..storage.result_files import result_target
 from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, QuietOption
 
 
@@ -93,6 +94,8 @@ def compare_command(
     from .proxy_model import ProxySettings
 
     home = _lake(lake, config)
+    if html is not None:
+        result_target(home, html)  # before the work
     settings = ProxySettings(tokens=proxy_tokens, seeds=proxy_seeds, start=proxy_start) if proxy else None
     samples = samples if html is not None or as_json else 0  # nobody would see them
     found = compare(

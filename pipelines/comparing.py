@@ -19,7 +19,7 @@ from .. import __version__
 from ..features.base import Feature
 from ..storage.errors import ConfigError, TamisError
 from ..storage.lake import Lake
-from ..storage.query_files import text_file
+from ..storage.result_files import result_text
 from ..storage.survivors import Survivors
 from .comparison_choices import Choices, ChoicesBuilder
 from .comparison_composition import Compositions, expression
@@ -113,7 +113,7 @@ def _trained(
 
 def write_page(lake: Lake, found: dict[str, Any], path: Path) -> None:
     """Write what `compare` returned as a page, whole or not at all. Raises ConfigError where that cannot be done."""
-    with text_file(lake, path) as page:
+    with result_text(lake, path) as page:
         page.write(comparison_page(found))
 
 

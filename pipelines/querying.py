@@ -20,7 +20,7 @@ from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.plugins import nearest
 from ..storage.publish import json_ready
-from ..storage.query_files import text_file, write_parquet
+from ..storage.result_files import result_target, result_text, write_parquet
 from .printing import print_table
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -34,9 +34,11 @@ def answer(lake: Lake, query: str, form: str | None = None, output: Path | None 
     """Print the result of a query, or write it to a file, in the form that its name ends with unless one is given.
 
     Raises ConfigError for a query that DuckDB refuses, that is more than one statement or that does not only read, and
-    where the form does not fit.
+    where the form or the file does not fit.
     """
     form = _form(form, output)
+    if output is not None:
+        result_target(lake, output)
     connection = connect(lake)
     try:
         if not reads_only(connection, query):
@@ -50,7 +52,7 @@ def answer(lake: Lake, query: str, form: str | None = None, output: Path | None 
         elif output is None:
             _write(connection, form, sys.stdout)
         else:
-            with text_file(lake, output) as file:
+            with result_text(lake, output) as file:
                 _write(connection, form, file)
     except duckdb.Error as error:
         raise ConfigError(f"the query failed: {error}") from None

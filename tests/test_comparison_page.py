@@ -9,6 +9,7 @@ import pytest
 import tamis
 from small_flow import make_case
 from tamis.pipelines.comparison_page import comparison_page
+from tamis.storage.errors import ConfigError
 from typer.testing import CliRunner
 
 CUT = {"budget": {"tokens": "30%"}}
@@ -32,6 +33,20 @@ def path(tmp_path_factory):
     assert done.exit_code == 0, done.output
     assert f"page      {page}" in done.stdout and "KL reduction, unseen part" in done.stdout
     return page
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("pipe", "is no regular file"), ("new/page.html", "there is no folder"), ("lake/page.html", "is in the lake"),
+])  # fmt: skip
+def test_a_page_that_cannot_be_written_is_said_before_the_work(path, monkeypatch, name, message):
+    if name == "pipe":
+        os.mkfifo(path.parent / name)
+    monkeypatch.setattr("tamis.pipelines.comparing.compare", lambda *_, **__: pytest.fail("it compares"))
+    from tamis.pipelines.cli import app
+
+    asked = ["compare", *FLOWS, "--html", str(path.parent / name), "-c", str(path.parent / "flows.yaml"), "-q"]
+    done = CliRunner().invoke(app, asked)
+    assert isinstance(done.exception, ConfigError) and message in str(done.exception)
 
 
 @pytest.fixture(scope="module")

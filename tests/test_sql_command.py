@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import stat
 import subprocess
 import sys
 
@@ -13,7 +15,7 @@ import tamis
 from small_flow import make_case
 from tamis.pipelines.querying import answer
 from tamis.storage.errors import ConfigError
-from tamis.storage.query_files import write_parquet
+from tamis.storage.result_files import write_parquet
 
 EVERYTHING = "select doc_id, n_bytes, source, meta from documents order by doc_id"
 
@@ -76,7 +78,8 @@ def test_a_query_that_fails_halfway_leaves_what_was_there(lake, tmp_path, name):
 @pytest.mark.parametrize(("form", "name", "message"), [
     (None, "a.txt", "ends with no form"), (None, "csv", "ends with no form"), ("table", "a.csv", "for people to read"),
     ("parquet", None, "needs a file"), ("paquet", "a.parquet", "did you mean 'parquet'"), (None, "", "is a folder"),
-    ("csv", "", "is a folder"), ("csv", "flows.yaml/a.csv", "cannot be written"),
+    ("csv", "", "is a folder"), ("csv", "flows.yaml/a.csv", "there is no folder"),
+    ("csv", "new/folder/a.csv", "there is no folder"),
 ])  # fmt: skip
 def test_what_cannot_be_written_is_said(lake, tmp_path, form, name, message):
     (tmp_path / "flows.yaml").write_text("mine")
@@ -86,6 +89,34 @@ def test_what_cannot_be_written_is_said(lake, tmp_path, form, name, message):
     with pytest.raises(ConfigError, match=message):
         answer(lake, "select 1 as one", form, output)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["flows.yaml", "x.csv"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_what_is_no_regular_file_stays_what_it_is(lake, tmp_path, form):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "round").symlink_to("round")
+    for name in ("pipe", "link"):
+        with pytest.raises(ConfigError, match=f'{name}" is no regular file; name another'):
+            answer(lake, "select 1 as one", form, tmp_path / name)
+    if sys.version_info < (3, 13):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            answer(lake, "select 1 as one", form, tmp_path / "round")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe", "round"]
+
+
+def test_of_a_link_the_file_behind_it_is_replaced(lake, tmp_path):
+    (tmp_path / "there").write_text("old")
+    for name, behind in (("link", "there"), ("new", "later")):
+        (tmp_path / name).symlink_to(behind)
+        answer(lake, "select 1 as one", "csv", tmp_path / name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / behind).read_text() == "one\n1\n"
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_query_is_run(lake, tmp_path):
+    with pytest.raises(ConfigError, match="there is no folder"):
+        answer(lake, "select error('run')", "csv", tmp_path / "new" / "a.csv")
 
 
 @pytest.mark.parametrize("form", ["parquet", "json"])
@@ -104,7 +135,7 @@ def test_a_type_that_parquet_does_not_have_is_said(lake, tmp_path):
 @pytest.mark.parametrize("place", ["catalog.duckdb", "a.parquet", "new/a.parquet", "../lake/a.parquet"])
 def test_the_lake_itself_is_only_read(lake, place):
     before = sorted(str(p) for p in lake.root.rglob("*"))
-    with pytest.raises(ConfigError, match="in the lake, which a query only reads"):
+    with pytest.raises(ConfigError, match="in the lake, which only runs write to"):
         answer(lake, "from runs", "parquet", lake.root / place)
     assert sorted(str(p) for p in lake.root.rglob("*")) == before
 
