@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
+from ..storage.publish import json_ready
 from .printing import print_line, print_table
 
 _SHOWN_NOTES, SHOWN_VALUES = 8, 12
 
 
 def print_comparison(found: dict[str, Any]) -> None:
-    """Print the tables of a comparison."""
+    """Print the tables of a comparison; what has no value, as JSON and the page have it, is an empty cell."""
+    found = json_ready(found)
     corpus, lot = found["corpus"], found["random"]
     names = [choice["name"] for choice in found["choices"]]
     print_line(f"corpus    {corpus['name']}: {corpus['documents']:,} documents, {corpus['tokens']:,} tokens "
@@ -88,7 +90,7 @@ def _shown(value: float | None, measure: dict[str, Any]) -> str:
 
 def _lot(measure: dict[str, Any], ends: Sequence[str]) -> str:
     lot = measure["by_lot"]
-    return "" if lot is None else " to ".join(_shown(lot[end], measure) for end in ends)
+    return "" if lot is None else " to ".join(filter(None, (_shown(lot[end], measure) for end in ends)))
 
 
 def _with_note(column: dict[str, Any], name: str) -> str:

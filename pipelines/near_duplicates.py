@@ -22,6 +22,8 @@ from ..features.word_kernels import SEED, absorb, mix64
 JACCARD = 0.8
 _ROUNDING = 1e-9
 """0.8 of 5 numbers are 4, not 4.000000000000001."""
+COMPARED = 64
+_INSIDE = np.uint64((1 << 24) - 1)
 
 Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
@@ -64,10 +66,14 @@ def duplicate_groups(signatures: UInt32s, text_hashes: pa.Array, jaccard: float 
     n_numbers = signatures.shape[1]
     n_equal = math.ceil(jaccard * n_numbers - _ROUNDING)
     size = n_numbers // (n_numbers - n_equal + 1)
-    for start in range(0, n_numbers - size + 1, size):
-        keys = _band_keys(signatures, rows, start, start + size)
-        order = np.argsort(keys)
-        _join_buckets(signatures, rows[order], keys[order], n_equal, group)
+    starts = range(0, n_numbers - size + 1, size)
+    inside = _band_keys(signatures, rows, starts[-1], starts[-1] + size)
+    for start in starts:
+        bucket = _band_keys(signatures, rows, start, start + size)
+        keys = bucket & ~_INSIDE | inside & _INSIDE
+        order = np.argsort(keys, kind="stable")
+        _join_buckets(signatures, rows[order], keys[order] & ~_INSIDE, n_equal, group)
+        inside = bucket
     _to_roots(group)
     return group
 
@@ -83,12 +89,13 @@ def _first_of_text(text_hashes: pa.Array | pa.ChunkedArray) -> Int64s:
 
 
 def _without_twins(signatures: UInt32s, rows: Int64s, group: Int64s) -> Int64s:
-    """Bring rows of equal signatures into the group of the first one; return the first ones."""
+    """Bring rows of equal signatures into the group of the first one; return the first ones, by their signatures."""
     _, first, place = np.unique(
         _band_keys(signatures, rows, 0, signatures.shape[1]), return_index=True, return_inverse=True
     )
     group[rows] = rows[first[place]]
-    return rows[np.sort(first)]
+    of_signature: Int64s = rows[first]
+    return of_signature
 
 
 @njit(nogil=True, cache=True)
@@ -105,12 +112,12 @@ def _band_keys(signatures: UInt32s, rows: Int64s, start: int, stop: int) -> UInt
 
 @njit(nogil=True, cache=True)
 def _join_buckets(signatures: UInt32s, rows: Int64s, keys: UInt64s, n_equal: int, group: Int64s) -> None:
-    """Bring together the groups of rows that share a key, which follow one another, and at least `n_equal` numbers."""
+    """Bring together the groups of rows that share a key, near one another, and at least `n_equal` numbers."""
     start = 0
     for i in range(len(rows)):
         if keys[i] != keys[start]:
             start = i
-        for j in range(start, i):
+        for j in range(max(start, i - COMPARED), i):
             left, right = _root(group, rows[i]), _root(group, rows[j])
             if left != right and _n_equal(signatures[rows[i]], signatures[rows[j]]) >= n_equal:
                 group[max(left, right)] = min(left, right)

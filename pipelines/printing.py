@@ -34,7 +34,10 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a cell of a table: short, numbers with separators, nothing that a terminal would obey."""
+    """Return a value as a cell of a table: short, numbers with separators, nothing that a terminal would obey.
+
+    Nothing is the empty cell. NaN is said, "nan": it is what was computed, and no table may hide that.
+    """
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
     if isinstance(value, int):

@@ -109,8 +109,7 @@ def _write_json(columns: Sequence[str], rows: Iterator[Sequence[Any]], file: Tex
     """Write a list of objects, one a line; NaN becomes null and bytes become hex."""
     file.write("[")
     for number, row in enumerate(rows):
-        value = json_ready(dict(zip(columns, row, strict=True)))
-        file.write((",\n" if number else "\n") + json.dumps(value, ensure_ascii=False, default=str))
+        file.write((",\n" if number else "\n") + _as_json(dict(zip(columns, row, strict=True))))
     file.write("\n]\n")
 
 
@@ -119,8 +118,12 @@ def _write_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]], file: Text
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(
-        [json.dumps(v, default=str) if isinstance(v, (list, dict)) else json_ready(v) for v in row] for row in rows
+        [_as_json(v) if isinstance(v, (list, tuple, dict)) else json_ready(v) for v in row] for row in rows
     )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(json_ready(value), ensure_ascii=False, default=str)
 
 
 def _write_parquet(lake: Lake, output: Path, result: Any) -> None:

@@ -118,14 +118,21 @@ def publish_json(target: Path, value: Any, scratch: Path) -> None:
 
 
 def json_ready(value: Any) -> Any:
-    """Return a value with what JSON cannot hold replaced: NaN and infinities by null, bytes by hex."""
+    """Return a value with what JSON cannot hold replaced: NaN and infinities by null, bytes by hex, keys by text."""
     if isinstance(value, dict):
-        return {k: json_ready(v) for k, v in value.items()}
+        return {_json_key(k): json_ready(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [json_ready(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.hex() if isinstance(value, bytes) else value
+
+
+def _json_key(key: Any) -> Any:
+    """Return a key that `json` takes: bytes as hex, dates and the like as text; numbers it turns into text itself."""
+    if isinstance(key, bytes):
+        return key.hex()
+    return key if key is None or isinstance(key, (str, int, float)) else str(key)
 
 
 def publish_table(target: Path, table: pa.Table, scratch: Path) -> str:

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from small_flow import CODE, documents, make_case, write_jsonl
 from tamis.features.static_embeddings import StaticEmbeddings
 from tamis.pipelines.comparison_page import comparison_page
+from tamis.pipelines.comparison_table import print_comparison
 from tamis.storage.errors import ConfigError
 
 BUDGET = {"budget": {"tokens": "30%"}}
@@ -427,3 +428,15 @@ def test_a_choice_of_a_corpus_that_was_replaced(tmp_path):
     tamis.run(config, "lot")
     with pytest.raises(ConfigError, match="nothing that near chose is in web as it is now; run it again"):
         tamis.compare(old.lake, ["near", "lot"])
+
+
+def test_what_has_no_value_is_an_empty_cell_of_the_tables(case, capsys):
+    nan = float("nan")
+    lot = {"mean": nan, "low": nan, "high": nan}
+    measures = [m | {"values": dict.fromkeys(m["values"], nan), "by_lot": lot} for m in case[2]["measures"]]
+    scores = [s | {"spearman_length": nan} for s in case[2]["scores"]]
+    correlations = [c | {"spearman": nan} for c in case[2]["correlations"]]
+    print_comparison(case[2] | {"measures": measures, "scores": scores, "correlations": correlations})
+    said = capsys.readouterr().out
+    (draws,) = (line for line in said.split("the choices themselves")[1].splitlines() if "95% of draws" in line)
+    assert draws.strip().endswith("95% of draws") and "nan" not in said

@@ -159,6 +159,24 @@ def test_json_and_csv_say_what_text_holds(lake, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_keys_and_lists_of_any_type_are_json(lake, capsys):
+    query = """select map([date '2020-01-01'], ['nan'::double]) as m, map(['\\xAA'::blob], [1]) as b,
+               map([1, 2], [3, 4]) as i, ['nan'::double, 1.5] as l, [1, 2]::int[2] as a,
+               {'é': ['-inf'::double]} as s"""
+    expected = {"m": {"2020-01-01": None}, "b": {"aa": 1}, "i": {"1": 3, "2": 4}, "l": [None, 1.5], "a": [1, 2],
+                "s": {"é": [None]}}  # fmt: skip
+    answer(lake, query, "json")
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [expected]
+    answer(lake, query, "csv")
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert {name: json.loads(cell, parse_constant=pytest.fail) for name, cell in row.items()} == expected
+
+
+def test_a_table_tells_nan_from_nothing(lake, capsys):
+    answer(lake, "select 'nan'::double as x, null::double as y, 1.5 as z")
+    assert capsys.readouterr().out.split("\n")[1].split() == ["nan", "1.5"]
+
+
 def test_a_long_table_says_how_much_is_left(lake, capsys):
     answer(lake, "from range(25_000)")
     out, err = capsys.readouterr()
