@@ -1,5 +1,11 @@
-"""Where a document stood when its step cut: among whom, how far from the edge."""
+"""Where a document stood when its step cut: among whom, how far from the edge.
 
+A step cuts each of its score columns, and perhaps inside it each group: numbers of other columns or groups would say
+nothing of this document. Scores are counted shard by shard, so the memory is that of one shard.
+"""
+
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..selectors.budget import value_codes
 from ..selectors.reasons import judged_by
-from ..storage.errors import TamisError
+from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.shards import Shard
 from .expressions import meta_values
 from .opened_steps import OpenedStep, Place
@@ -16,75 +23,105 @@ from .opened_steps import OpenedStep, Place
 Bools = npt.NDArray[np.bool_]
 
 
+def budget_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a step was told to cut, and into how many groups it did."""
+    return {"budget": record.get("budget"), "groups": sum(len(cut["groups"]) for cut in record["cuts"].values())}
+
+
 def cut_of(step: OpenedStep, place: Place, score: float) -> dict[str, Any]:
     """Return the cut that a document with this score met, in its own group where the budget was divided.
 
-    `ranked` documents were in it, `percentile` is the share of them with lower scores (of equal ones half), `group` its
-    name, `budget` that of the step and `quota` what of it was the group's. With `by: gumbel` scores are drawn, and a
-    kept one may be below a dropped one. Raises TamisError where the result is not in the lake any more.
+    `column` is the score that the document was judged by, `group` the value of the column that divided the budget of
+    that cut (None: nothing did). Of the documents there, `ranked` had a chance, `kept` were taken, `quota` is the
+    group's part of the budget, and `percentile` the share of those ranked with lower scores (of equal ones half; NaN is
+    below all numbers). With `by: gumbel` scores are drawn, and a kept one may be below a dropped one. Raises TamisError
+    where the result or the scores are not in the lake any more.
     """
-    every = [_Numbers(step, shard) for shard in step.run.shards.values()]
-    groups = [group for cut in step.record["cuts"].values() for group in cut["groups"]]
-    said: dict[str, Any] = {
-        "by": step.manifest["recipe"]["cut"]["by"], "budget": step.record.get("budget"), "groups": len(groups),
-        "ranked": sum(group["n_eligible"] for group in groups),
+    mine = _group_of(step, place)
+    entry = next(g for g in step.record["cuts"][mine.column]["groups"] if mine.name in (None, g["name"]))
+    ranked = below = equal = 0
+    lowest = highest = np.nan
+    for shard in step.run.shards.values():
+        scores, kept = mine.scores(step, shard)
+        nan = np.isnan(scores)
+        lower, same = (np.zeros_like(nan), nan) if math.isnan(score) else (nan | (scores < score), scores == score)
+        ranked, below, equal = ranked + len(scores), below + int(lower.sum()), equal + int(same.sum())
+        lowest = np.fmin.reduce(scores[kept], initial=lowest)
+        highest = np.fmax.reduce(scores[~kept], initial=highest)
+    return budget_of(step.record) | {
+        "by": step.manifest["recipe"]["cut"]["by"], "column": mine.column, "group": mine.name,
+        "ranked": entry["n_eligible"], "kept": entry["n_kept"], "quota": entry["quota"],
+        "percentile": 100 * (below + equal / 2) / ranked if ranked else None,
+        "lowest_kept_score": _number(lowest), "highest_dropped_score": _number(highest),
     }  # fmt: skip
-    try:
-        names = [_groups(step, shard) for shard in step.run.shards.values()] if len(groups) > 1 else []
-    except TamisError:  # the scores are gone: what is left is the whole
-        names = []
-    if names:
-        at = [*step.run.shards].index(place[0])
-        mine = names[at][int(np.searchsorted(every[at].row, place[1]))]
-        for numbers, of_shard in zip(every, names, strict=True):
-            numbers.keep(of_shard == mine)
-        said |= _group(step, str(mine))
-    scores = np.concatenate([numbers.score for numbers in every])
-    kept = np.concatenate([numbers.kept for numbers in every])
-    below, equal = np.count_nonzero(scores < score), np.count_nonzero(scores == score)
-    said["lowest_kept_score"] = float(scores[kept].min()) if kept.any() else None
-    said["highest_dropped_score"] = float(scores[~kept].max()) if not kept.all() else None
-    said["percentile"] = 100 * (below + equal / 2) / len(scores) if len(scores) else None
-    return said
 
 
-class _Numbers:
-    """The scores of a shard that are numbers."""
+@dataclass(frozen=True)
+class _Group:
+    """The documents that a cut ranked together."""
 
-    def __init__(self, step: OpenedStep, shard: Shard) -> None:
-        table = step.verdicts(shard)
-        self.row = table.column("row").to_numpy()
-        score = pc.fill_null(table.column("score"), float("nan")).to_numpy()
-        self._there: Bools = ~np.isnan(score)
-        self.score, self.kept = score[self._there], table.column("kept").to_numpy()[self._there]
+    column: str
+    columns: tuple[str, ...]
+    """All that the step cut by, in order."""
+    per: str | None
+    name: str | None
 
-    def keep(self, rows: Bools) -> None:
-        """Narrow to some of the shard's rows that entered."""
-        inside = rows[self._there]
-        self.score, self.kept = self.score[inside], self.kept[inside]
-
-
-def _group(step: OpenedStep, name: str) -> dict[str, Any]:
-    """Return what the record says of a group."""
-    cuts = step.record["cuts"]
-    own = cuts[name]["groups"] if name in cuts and len(cuts) > 1 else []
-    found = own or [g for cut in cuts.values() for g in cut["groups"] if g["name"] == name]
-    if len(found) != 1:
-        return {"group": name}
-    return {"group": name, "ranked": found[0]["n_eligible"], "quota": found[0]["quota"], "of_group": found[0]["n_kept"]}
+    def scores(self, step: OpenedStep, shard: Shard) -> tuple[npt.NDArray[np.float64], Bools]:
+        """Return the scores of those of a shard, and which of them this cut kept."""
+        table = _scores(step, shard, self.columns)
+        score, kept = table.column(self.column), table.column("kept").to_numpy()
+        there: Bools = score.is_valid().to_numpy()
+        for column in self.columns[: self.columns.index(self.column)]:  # what an earlier cut took, this one never saw
+            there &= ~(kept & _equal(table.column(column), table.column("judged")))
+        if self.column != self.columns[-1]:  # the last one has whatever is left
+            kept = kept & _equal(score, table.column("judged"))
+        if self.per is not None and self.name is not None:
+            there &= value_codes(_values(step, shard, self.per, table.column("row")), {self.name: 0}) == 0
+        numbers = pc.fill_null(score, np.nan).to_numpy().astype(np.float64)
+        return numbers[there], kept[there]
 
 
-def _groups(step: OpenedStep, shard: Shard) -> npt.NDArray[Any]:
-    """Return the group of each document of a shard that entered, or the score column that it was judged by."""
-    cuts = [*step.record["cuts"]]
-    if len(cuts) > 1:
-        return np.array([name or "" for name in judged_by(step.scores(shard), cuts)], object)
-    per = step.selector.per or step.manifest["recipe"]["cut"]["per"]
-    rows = pa.array(step.verdicts(shard).column("row").to_numpy())
+def _group_of(step: OpenedStep, place: Place) -> _Group:
+    """Return the group that a document was cut in."""
+    columns = tuple(step.record["cuts"])
+    shard = step.run.shards[place[0]]
+    table = _scores(step, shard, columns)
+    one = table.filter(pc.equal(table.column("row"), place[1]))
+    column = judged_by(one, columns)[0] if len(columns) > 1 else columns[0]
+    assert column is not None  # it has a score
+    if len(step.record["cuts"][column]["groups"]) == 1:
+        return _Group(column, columns, None, None)
+    per: str = step.manifest["recipe"]["cut"]["per"] or SELECTORS.find(step.made_by["selector"]).per or ""
+    codes: dict[str, int] = {}
+    value_codes(_values(step, shard, per, one.column("row")), codes, learn=True)
+    return _Group(column, columns, per, *codes)
+
+
+def _scores(step: OpenedStep, shard: Shard, columns: tuple[str, ...]) -> pa.Table:
+    """Return `row`, `kept`, the columns and, of several, `judged` of the documents of a shard that entered.
+
+    One column is read from the verdicts, which outlive the scores.
+    """
+    if len(columns) > 1:
+        return step.scores(shard)
+    return step.verdicts(shard).rename_columns({"score": columns[0]})
+
+
+def _values(step: OpenedStep, shard: Shard, per: str, row: pa.ChunkedArray) -> pa.Array:
+    """Return the values of the column that divides a budget for some rows of a shard."""
+    rows = row.combine_chunks()
     if per == "source":
-        column: Any = shard.read_column("source").take(rows)
-    elif per.startswith("meta."):
-        column = meta_values(shard.read_column("meta").take(rows), per)
-    else:
-        column = step.scores(shard).column(per)
-    return np.array([str(value) for value in column.to_pylist()], object)
+        return shard.read_column("source").take(rows)
+    if per.startswith("meta."):
+        return meta_values(shard.read_column("meta").take(rows), per)
+    scores = step.scores(shard)
+    return scores.column(per).take(pc.index_in(rows, scores.column("row").combine_chunks())).combine_chunks()
+
+
+def _equal(column: pa.ChunkedArray, other: pa.ChunkedArray) -> Bools:
+    found: Bools = pc.fill_null(pc.equal(column, other), False).to_numpy()
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -10,7 +10,7 @@ from ..selectors.registry import REGISTRY as SELECTORS
 from ..selectors.shared_words import shared_words
 from ..storage.errors import TamisError
 from ..storage.publish import json_ready
-from .cut_places import cut_of
+from .cut_places import budget_of, cut_of
 from .opened_steps import OpenedStep, Place
 from .read_values import rules_of, selector_values, shortened
 from .reasons import step_reasons
@@ -34,6 +34,7 @@ def explain_step(step: OpenedStep, decided: dict[str, Any], rows: Rows, reasons:
     if step.record["kind"] == "filter":
         _try(said, "rules", lambda: rules_of(step, [place])[place])
     if step.record.get("cuts") and decided["score"] is not None:
+        said["cut"] = budget_of(step.record)  # known where files are gone
         _try(said, "cut", lambda: cut_of(step, place, decided["score"]))
     if step.record["kind"] == "select":
         _try(said, "reads", lambda: selector_values(step, step.seen([place])[0])[0])

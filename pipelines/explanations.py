@@ -180,12 +180,21 @@ def _said(step: dict[str, Any]) -> Iterator[str]:
     if cut["budget"]:
         amount = cut["budget"]["amount"]
         yield f"budget {f'{amount:.4g} of the' if isinstance(amount, float) else f'{amount:,}'} {cut['budget']['unit']}"
-    if "of_group" in cut:
-        yield f"of its group {cut['group']!r} {cut['of_group']:,} of {cut['ranked']:,}"
-    elif cut["groups"] > 1:
-        yield f"cut in {cut['groups']:,} groups"
+    if "column" not in cut:
+        yield from [f"cut in {cut['groups']:,} groups"] if cut["groups"] > 1 else []
+        return
+    if cut["groups"] > 1:
+        yield _group(cut)
     if cut["percentile"] is not None:
         yield f"percentile {cut['percentile']:.4g}"
     if cut["lowest_kept_score"] is not None:
         drawn = " (drawn by chance)" if cut["by"] == "gumbel" else ""
         yield f"lowest kept score {cut['lowest_kept_score']:.4g}{drawn}"
+
+
+def _group(cut: dict[str, Any]) -> str:
+    """Say what became of the group that the document was cut in."""
+    name = "" if cut["group"] is None else f" {cut['group']!r}"
+    column = "" if cut["column"] == "score" else f" by {cut['column']}"
+    quota = "" if cut["quota"] is None else f", quota {cut['quota']:,}"
+    return f"of its group{name}{column} {cut['kept']:,} of {cut['ranked']:,}{quota}"

@@ -21,7 +21,18 @@ from .cut_kernels import COUNTED, MAX_WEIGHT, NEGATIVE, Bools, Float64s, Int64s,
 from .cut_rule import CutRule
 from .quotas import Shares, apportion, exact_shares, one_more, redistribute
 
-__all__ = ["Cut", "CutRule", "GroupCut", "Part", "Parts", "document_limit", "group_codes", "in_pool", "make_cut"]
+__all__ = [
+    "Cut",
+    "CutRule",
+    "GroupCut",
+    "Part",
+    "Parts",
+    "document_limit",
+    "group_codes",
+    "in_pool",
+    "make_cut",
+    "value_codes",
+]
 
 WHOLE_POOL = "all"
 """The name of the one group of a cut that is not per group."""
@@ -270,7 +281,12 @@ def group_codes(part: Part, rule: CutRule, codes: dict[str, int], learn: bool = 
         return np.zeros(len(part.row), np.int64)
     if part.group is None:
         raise SelectionError(f"cut: {part.shard} has no groups; expected the column that `per` names in the scores.")
-    values = pa.array(part.group)
+    return value_codes(part.group, codes, learn)
+
+
+def value_codes(values: pa.Array | npt.NDArray[np.generic], codes: dict[str, int], learn: bool = False) -> Int64s:
+    """Return the codes of the groups that the values of a `per` column name; `learn` as in `group_codes`."""
+    values = pa.array(values)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     encoded = values.dictionary_encode()
