@@ -33,6 +33,10 @@ def explain(
     where `reasons` are wanted `why`, a `selectors.reasons.Reason`. Raises ConfigError where there is no such document
     or run.
     """
+    if not is_unicode(doc_id):
+        raise ConfigError(
+            f"no document {doc_id!r} in {str(lake.root)!r}: ids are Unicode, and this has a lone surrogate"
+        )
     with Explainer(lake, run, runs, reasons) as explainer:
         found = explainer.of(doc_id, corpus=corpus)
         if not any(found[name] for name in ("documents", "excluded", "runs")):
@@ -138,6 +142,15 @@ class Explainer:
         found = self._connection.execute(query, parameters)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be asked for: a lone surrogate, which bytes beyond UTF-8 in an argument become, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_meant(record: RunRecord, name: str | None) -> bool:

@@ -5,7 +5,7 @@ What could not be read is found too, by its place or its bytes: it lies in quara
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..storage.errors import ConfigError, TamisError
 from ..storage.lake import Lake
 from .explained_steps import Wanted
-from .explaining import Explainer
+from .explaining import Explainer, is_unicode
 
 MOST_EXPLAINED = 3
 """Of more records that hold a snippet only the places are listed: copies want comparing, more want choosing."""
@@ -21,6 +21,8 @@ LISTED = 20
 BESIDE = 40
 """Characters of a text that are shown before and after a snippet."""
 RAW_SHOWN = 300
+LINE_DIGITS = 18
+"""A number of more is no line, and none that the catalogue can compare."""
 
 
 def explain_text(lake: Lake, snippet: str, *, run: str | None = None, reasons: Wanted = "none") -> dict[str, Any]:
@@ -46,6 +48,8 @@ def explain_text(lake: Lake, snippet: str, *, run: str | None = None, reasons: W
 
 def _hits(explainer: Explainer, snippet: str, superseded: str) -> list[dict[str, Any]]:
     """Return the first records that hold a snippet, and in `n` how many do: those of today's files, or of earlier."""
+    if not is_unicode(snippet):
+        return []  # a text of the lake always is; raw bytes may hold it
     return explainer.rows(
         f"""with found as (
                 select r.corpus, r.doc_id, r.file, r.line, r.shard, r.row, e.reason as excluded, r.text,
@@ -84,8 +88,9 @@ def _place(explainer: Explainer, place: str) -> tuple[str, int | None]:
     known = [row["file"] for row in explainer.rows("select distinct file from files order by file", [])]
     tried: list[tuple[str, int | None]] = [(place, None)]
     file, colon, line = place.rpartition(":")
-    if colon and line.replace(",", "").isdigit():
-        tried.insert(0, (file, int(line.replace(",", ""))))
+    digits = line.replace(",", "")
+    if colon and digits.isdecimal() and len(digits) <= LINE_DIGITS:
+        tried.insert(0, (file, int(digits)))
     for name, number in tried:
         if found := _known(explainer, name, known):
             if len(found) > 1:
@@ -102,7 +107,10 @@ def _known(explainer: Explainer, name: str, known: list[str]) -> list[str]:
     for opened in explainer.runs.values():
         with suppress(TamisError):  # a configuration that was removed
             roots.add(opened.root)
-    real = os.path.realpath(name)
+    try:
+        real = os.path.realpath(name)
+    except ValueError:  # no file can have such a name
+        return []
     same = [one for one in known if any(os.path.realpath(root / one) == real for root in roots)]
     return same or [one for one in known if one.endswith(f"/{name.removeprefix('./')}")]
 
@@ -126,7 +134,14 @@ def _quarantine(explainer: Explainer) -> Iterable[dict[str, Any]]:
 def _has(raw: bytes, snippet: str) -> bool:
     """Say whether raw bytes hold a text: as it is, or as JSON writes it."""
     spelled = (snippet, json.dumps(snippet)[1:-1], json.dumps(snippet, ensure_ascii=False)[1:-1])
-    return any(one.encode(errors="surrogatepass") in raw for one in spelled)
+    return any(found in raw for one in spelled for found in _bytes(one))
+
+
+def _bytes(text: str) -> Iterator[bytes]:
+    """Yield what bytes a text may stand for: an argument of the command line has a lone surrogate for each bad byte."""
+    for errors in ("surrogateescape", "surrogatepass"):
+        with suppress(UnicodeEncodeError):
+            yield text.encode(errors=errors)
 
 
 def _shortened(row: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,26 @@ def test_unread_bytes_are_found_as_text_and_as_json_writes_it(done):
         assert told["found"] == [] and [(q["file"], q["line"]) for q in told["quarantined"]] == [("raw/y.jsonl", 3)]
 
 
+def test_bytes_beyond_utf_8_are_found_where_they_were_not_read(tmp_path):
+    config = make_case(tmp_path, n=9, files=1, targets={},
+                       flows={"small": {"corpus": "web", "steps": [{"name": "twins", "dedup": "exact"}]}})  # fmt: skip
+    (tmp_path / "raw" / "bad.jsonl").write_bytes(b'{"id": "b", "text": "caf\xe9 au lait"}\n')
+    lake = tamis.run(config, "small").lake
+    (found,) = explain_text(lake, os.fsdecode(b"caf\xe9 au"))["quarantined"]
+    assert (found["file"], found["line"]) == ("raw/bad.jsonl", 1)
+    with pytest.raises(ConfigError, match="no text in"):
+        explain_text(lake, os.fsdecode(b"caf\xe8 au"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--text"], ["--at"], ["--run", "small", "--at"]])
+@pytest.mark.parametrize("wrong", [
+    os.fsdecode(b"\xff"), "\ud800", "\0", *(f"raw/z.jsonl:{line}" for line in ("", "²", "1²", "9" * 30, "9" * 5000)),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_like_what_is_not_there(done, capsys, arguments, wrong):
+    code, out, err = call(capsys, done[0], "explain", *arguments, wrong)
+    assert (code, out) == (2, "") and err.startswith("tamis: ") and len(err.splitlines()) == 1
+
+
 def test_a_line_is_found_as_people_type_its_file(done, monkeypatch, tmp_path):
     config, run = done
     raw = config.parent / "raw" / "z.jsonl"
