@@ -84,7 +84,7 @@ def _by(choice: dict[str, Any]) -> str:
 
 def _shown(value: float | None, measure: dict[str, Any]) -> str:
     if value is None or isnan(value):
-        return "–"
+        return ""
     return {"percent": f"{value:.1%}", "count": f"{value:,.0f}"}.get(measure["form"], f"{value:.4g}")
 
 
