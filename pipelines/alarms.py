@@ -43,12 +43,15 @@ class Alarm:
         return f"step {self.step}: {self.message}"
 
 
-def alarms(step: str, manifest: Manifest, limits: AlarmLimits) -> Iterator[Alarm]:
-    """Yield the alarms of a step. A number that the manifests of older versions lack gives none."""
+def alarms(run: str, step: str, manifest: Manifest, limits: AlarmLimits) -> Iterator[Alarm]:
+    """Yield the alarms of a step of a run. A number that the manifests of older versions lack gives none.
+
+    `run` is its id: a message names the query that shows what the step dropped in it, and in no other.
+    """
     if limits.removes_nothing is not None:
         yield from _removes_nothing(step, manifest, limits.removes_nothing)
     if limits.removes_most is not None:
-        yield from _removes_most(step, manifest, limits.removes_most)
+        yield from _removes_most(run, step, manifest, limits.removes_most)
     if limits.nan_scores is not None:
         yield from _nan_scores(step, manifest, limits.nan_scores)
     if limits.follows_length is not None:
@@ -72,11 +75,12 @@ def _removes_nothing(step: str, manifest: Manifest, limit: float) -> Iterator[Al
         yield Alarm(step, "removes_nothing", dropped / entered, limit, message)
 
 
-def _removes_most(step: str, manifest: Manifest, limit: float) -> Iterator[Alarm]:
+def _removes_most(run: str, step: str, manifest: Manifest, limit: float) -> Iterator[Alarm]:
     """Judge a step that has no budget: one that has drops as much as it was told to."""
     entered, dropped = manifest["entered"], _dropped(manifest)
     if not _told_how_many(manifest) and dropped > limit * entered:
-        look = f"tamis sql \"from selection_steps where step = '{step}' and reason is not null limit 20\""
+        where = f"run = '{run}' and step = '{step}' and reason is not null"
+        look = f'tamis sql "from selection_steps where {where} limit 20"'
         yield Alarm(step, "removes_most", dropped / entered, limit, f"{_done(manifest)}; look at some: {look}")
 
 

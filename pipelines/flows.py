@@ -181,6 +181,7 @@ def _sound_alarms(work: Work, flow: FlowEntry, step: Any, manifest: dict[str, An
     """Warn of what a step was asked for and could not do, and note its alarms; they are told while the run goes on."""
     for found in unmet(step.name, manifest):
         work.log.warn(found.text)
-    for alarm in alarms(step.name, manifest, limits_of(work.config.alarms, flow.alarms, step.alarms)):
+    limits = limits_of(work.config.alarms, flow.alarms, step.alarms)
+    for alarm in alarms(work.log.record.run, step.name, manifest, limits):
         work.log.alarm(alarm)
         work.reporter.say(f"alarm: {alarm.text} [{alarm.name}]")

@@ -82,12 +82,17 @@ def test_rounds_that_use_up_the_pool_are_judged_by_one_round(tmp_path):
     (by_score(by="threshold", min_score=290), "below the cut 290"),
 ])  # fmt: skip
 def test_a_step_without_a_budget_that_removes_most(tmp_path, step, what):
-    run = run_small(scored_case(tmp_path, lambda number, record: number, step))
+    config = scored_case(tmp_path, lambda number, record: number, step)
+    run = run_small(config)
     assert [name for _, name in found(run)] == ["removes_most"] and run.exit_code == 0
     (alarm,) = run.record.alarms
     assert alarm["value"] > alarm["threshold"] == 0.95 and what in alarm["message"]
     query = alarm["message"].split('tamis sql "')[1].removesuffix('"')
+    again = run_small(config)  # has the same rows, which are not to be seen twice
+    assert again.id not in query and again.id in again.record.alarms[0]["message"]
     assert len(tamis.sql(run.lake, query).fetchall()) == 20
+    every = tamis.sql(run.lake, query.removesuffix(" limit 20")).pl().rows(named=True)
+    assert len(every) == run.steps[0]["entered"] - run.steps[0]["kept"] and {row["run"] for row in every} == {run.id}
 
 
 @pytest.mark.parametrize("cut", [{"budget": {"documents": 1}}, {"by": "percentile", "percent": 1}])
@@ -270,17 +275,17 @@ def test_records_and_manifests_of_older_versions_are_read(tmp_path):
     assert again.record.computed == 0
     assert found(again) == [("like_code", "follows_length"), ("like_code", "few_effective")]
     older["recipe"]["cut"]["temperature"] = 2.0  # the size in the manifest was that of temperature 1
-    assert [a.name for a in alarms("s", older, AlarmLimits(few_effective=1.0))] == []
+    assert [a.name for a in alarms(run.id, "s", older, AlarmLimits(few_effective=1.0))] == []
     older["health"] = {"correlation_with_length": None}
     limits = AlarmLimits(**dict.fromkeys(("nan_scores", "follows_length"), 0.0))
-    assert list(alarms("s", older, limits)) == list(unmet("s", older)) == []
+    assert list(alarms(run.id, "s", older, limits)) == list(unmet("s", older)) == []
 
 
 def test_a_manifest_gives_the_same_alarms_when_read_again(tmp_path):
     step = by_score(by="gumbel", budget={"documents": 400})
     run = run_small(scored_case(tmp_path, lambda number, record: math.nan if number else len(record["text"]), step))
     manifest = load_selection(run.lake, run.steps[0]["selection"])
-    again = [(a.step, a.name, a.value, a.threshold, a.message) for a in alarms("best", manifest, AlarmLimits())]
+    again = [(a.step, a.name, a.value, a.threshold, a.message) for a in alarms(run.id, "best", manifest, AlarmLimits())]
     assert again == [tuple(alarm.values()) for alarm in run.record.alarms] and len(again) == 3
     assert {name for _, name, *_ in again} == {"removes_nothing", "nan_scores", "budget_not_met"}
 
