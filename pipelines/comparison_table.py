@@ -8,6 +8,8 @@ from ..storage.publish import json_ready
 from .printing import print_line, print_table
 
 _SHOWN_NOTES, SHOWN_VALUES = 8, 12
+MOST_NAMES = 6
+"""That can be heads of columns."""
 
 
 def print_comparison(found: dict[str, Any]) -> None:
@@ -22,19 +24,11 @@ def print_comparison(found: dict[str, Any]) -> None:
     print_table(
         ["choice", "by", "documents", "tokens", "tokens a document", "score and length", "effective", "run"],
         [
-            [
-                c["name"],
-                _by(c),
-                c["documents"],
-                c["tokens"],
-                c["tokens_a_document"],
-                lengths.get(c["name"]),
-                c["effective"],
-                c["run"],
-            ]
-            for c in found["choices"]
+            [label, _by(c), c["documents"], c["tokens"], c["tokens_a_document"], lengths.get(c["name"]), c["effective"],
+             c["run"]]
+            for label, c in zip(_labels(names), found["choices"], strict=True)
         ],
-    )
+    )  # fmt: skip
     _print_measures(found, names)
     for losses in found["proxy"]["losses"] if found["proxy"] else ():
         _print_losses(losses, [*names, lot])
@@ -43,7 +37,9 @@ def print_comparison(found: dict[str, Any]) -> None:
             _print_composition(one, names)
     if len(names) > 1:
         print_line("\nin common (share of both documents; rank correlation of the scores)")
-        print_table(["", *names], [[a, *(_common(found, a, b) for b in names)] for a in names])
+        labelled = zip(_labels(names), names, strict=True)
+        rows = [[label, *(_common(found, a, b) for b in names)] for label, a in labelled]
+        print_table(["", *_heads(names)], rows)
     for note in found["notes"]:
         print_line(f"note      {note}")
     for choice in found["choices"]:
@@ -57,7 +53,8 @@ def _print_measures(found: dict[str, Any], names: Sequence[str]) -> None:
     for group in dict.fromkeys(measure["target"] for measure in found["measures"]):
         mine = [m for m in found["measures"] if m["target"] == group]
         print_line(f"\ntarget {group}" if group else "\nthe choices themselves")
-        rows = [[name, *(_shown(m["values"][name], m) for m in mine)] for name in names]
+        labelled = zip(_labels(names), names, strict=True)
+        rows = [[label, *(_shown(m["values"][name], m) for m in mine)] for label, name in labelled]
         rows.append([f"{lot}, mean", *(_lot(m, ["mean"]) for m in mine)])
         rows.append([f"{lot}, 95% of draws", *(_lot(m, ["low", "high"]) for m in mine)])
         print_table(["choice", *(m["title"] for m in mine)], rows)
@@ -73,9 +70,21 @@ def _print_composition(one: dict[str, Any], names: Sequence[str]) -> None:
     print_line(f"\nshare of the tokens by {'source' if one['column'] == 'source' else one['title']}")
     shown = one["values"][:SHOWN_VALUES]
     sets = [[v["value"], *(v["choices"][name] for name in names), v["corpus"]] for v in shown]
-    print_table(["", *names, "the corpus"], [[value, *(f"{s['share']:.1%}" for s in rest)] for value, *rest in sets])
+    print_table(
+        ["", *_heads(names), "the corpus"], [[value, *(f"{s['share']:.1%}" for s in rest)] for value, *rest in sets]
+    )
     if left := len(one["values"]) - len(shown):
         print_line(f"and {left} values more, with --html or --json")
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    """Return heads of columns: numbers where the names would not stand beside each other."""
+    return [str(i) for i in range(1, len(names) + 1)] if len(names) > MOST_NAMES else [*names]
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Return the names, with the numbers that stand for them as heads."""
+    return [f"{i} {name}" for i, name in enumerate(names, 1)] if len(names) > MOST_NAMES else [*names]
 
 
 def _by(choice: dict[str, Any]) -> str:
