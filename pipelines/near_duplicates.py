@@ -6,6 +6,11 @@ a pair of Jaccard similarity 0.7 is taken for one with a chance of 1%, 0.75 of 1
 hashing). There are more bands, 28 of 4 numbers, than numbers in which a pair may differ, 22; so one band is free of
 differences, and every such pair is found. FineWeb's 14 bands of 8 take a pair of 0.7 with a chance of 56% and of 0.8 of
 92%, and compare no further. Groups are connected pairs: two members may be less alike. 100,000 documents take 0.4 s.
+
+Of more than 129 documents that agree on a band, such as pages of one template, each is compared with 128 before it, in
+another order for each band (sorted neighbourhoods, Hernández & Stolfo 1995, https://doi.org/10.1145/568271.223807).
+All pairs of 30,000 took 12 to 21 s; so 200,000 take 2 to 5 s. Among 10,000 pages with similarities of 0.5, 0.72 or 0.81
+that lost 4 of 11,583 pairs of 0.85 and 0.9. Of those of 0.72, linked by chance alone, 76% were repeats instead of 79%.
 """
 
 import math
@@ -22,8 +27,10 @@ from ..features.word_kernels import SEED, absorb, mix64
 JACCARD = 0.8
 _ROUNDING = 1e-9
 """0.8 of 5 numbers are 4, not 4.000000000000001."""
-COMPARED = 64
-_INSIDE = np.uint64((1 << 24) - 1)
+COMPARED = 128
+"""With so many of those that agree on a band a document is compared: its neighbours by the band before."""
+_BUCKET = np.uint64(-1 << 24 & 0xFFFF_FFFF_FFFF_FFFF)
+"""Of a key: 40 bits are the bucket, where a chance meeting costs a comparison, 24 the order in it."""
 
 Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
@@ -62,7 +69,7 @@ def duplicate_groups(signatures: UInt32s, text_hashes: pa.Array, jaccard: float 
     group = _first_of_text(text_hashes)
     signatures = np.ascontiguousarray(signatures, np.uint32)
     rows = np.flatnonzero((group == np.arange(len(group))) & (signatures != NO_WORDS).any(axis=1))
-    rows = _without_twins(signatures, rows, group)
+    rows, by_signature = _without_twins(signatures, rows, group)
     n_numbers = signatures.shape[1]
     n_equal = math.ceil(jaccard * n_numbers - _ROUNDING)
     size = n_numbers // (n_numbers - n_equal + 1)
@@ -70,9 +77,9 @@ def duplicate_groups(signatures: UInt32s, text_hashes: pa.Array, jaccard: float 
     inside = _band_keys(signatures, rows, starts[-1], starts[-1] + size)
     for start in starts:
         bucket = _band_keys(signatures, rows, start, start + size)
-        keys = bucket & ~_INSIDE | inside & _INSIDE
-        order = np.argsort(keys, kind="stable")
-        _join_buckets(signatures, rows[order], keys[order] & ~_INSIDE, n_equal, group)
+        keys = (bucket & _BUCKET | inside & ~_BUCKET)[by_signature]
+        order = np.argsort(keys)
+        _join_buckets(signatures, rows[by_signature[order]], keys[order] & _BUCKET, n_equal, group)
         inside = bucket
     _to_roots(group)
     return group
@@ -88,14 +95,17 @@ def _first_of_text(text_hashes: pa.Array | pa.ChunkedArray) -> Int64s:
     return of_text
 
 
-def _without_twins(signatures: UInt32s, rows: Int64s, group: Int64s) -> Int64s:
-    """Bring rows of equal signatures into the group of the first one; return the first ones, by their signatures."""
+def _without_twins(signatures: UInt32s, rows: Int64s, group: Int64s) -> tuple[Int64s, Int64s]:
+    """Bring rows of equal signatures into the group of the first one; return the first ones, and an order of these.
+
+    The order is one of the signatures alone, whichever document comes first: ties are settled by it.
+    """
     _, first, place = np.unique(
         _band_keys(signatures, rows, 0, signatures.shape[1]), return_index=True, return_inverse=True
     )
     group[rows] = rows[first[place]]
-    of_signature: Int64s = rows[first]
-    return of_signature
+    by_place = np.argsort(first)
+    return rows[first[by_place]], np.argsort(by_place)
 
 
 @njit(nogil=True, cache=True)
