@@ -120,9 +120,10 @@ def look(
     there = known.amount
     whole = Amount(there.documents + scale * found_raw.documents, there.bytes + scale * found_raw.n_bytes)
     seen = found_known.n_bytes + found_raw.n_bytes
+    looked_at = min(1.0, seen / whole.bytes if whole.bytes else 1 / max(1.0, scale))
     return Sample(
-        shuffle, key, limit, whole, scale * max(0, found_raw.bad - is_cut), min(1.0, seen / max(1.0, whole.bytes)),
-        text_a_byte, found_known.kept_bytes + found_raw.kept_bytes,
+        shuffle, key, limit, whole, scale * max(0, found_raw.bad - is_cut), looked_at, text_a_byte,
+        found_known.kept_bytes + found_raw.kept_bytes,
     )  # fmt: skip
 
 

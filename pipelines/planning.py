@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from ..storage.errors import ConfigError
 from ..storage.ingest import IngestOptions, plan_packs
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
@@ -112,10 +111,6 @@ class _Job:
             self.reporter.say("plan: looking through the corpus")
             a_byte = ingested[-1].text_bytes / max(1, ingested[-1].raw_bytes) if ingested else 0.0
             sample = look(self.work, known, self._options, self.scratch / "looked", shuffle, a_byte)
-            if not sample.n_bytes:
-                raise ConfigError(
-                    f"corpus {self.flow.corpus!r} has no text to plan with; check its `files` and `fields`"
-                )
             cheap, climbed = self._climbed(sample)
         amounts = self._amounts(sample, walked, cheap, climbed)
         stages = self._stages(known, walked, ingested, sample, amounts, cheap, climbed)

@@ -216,3 +216,19 @@ def test_a_flow_that_cannot_run_is_said_before_any_work(tmp_path):
     with pytest.raises(tamis.storage.errors.ConfigError, match="did you mean"):
         tamis.plan(config, "smal")
     assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""], ["  \n", "\n"]], ids=["no documents", "no text", "blank"])
+def test_what_can_be_run_can_be_planned(tmp_path, capsys, texts):
+    """A corpus without text is a strange one, but a run of it is none that fails."""
+    config = make_case(tmp_path, files=1)
+    write_jsonl(tmp_path / "raw" / "part-0.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(texts)])
+    found = tamis.plan(config, "small", prefect=False, workers=1)
+    run = tamis.run(config, "small", workers=1)
+    assert (found.corpus.documents, found.looked_at) == (len(texts), 1)
+    assert [step.documents.value for step in found.steps] == [step["kept"] for step in run.steps] == [0, 0, 0]
+    assert {stage.name for stage in run.record.stages} <= set(by_name(found.stages))
+    print_plan(found, as_json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["notes"] == []
+    print_plan(found, as_json=False)
+    assert "nan" not in capsys.readouterr().out
