@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..selectors.base import Selector, Target
-from ..selectors.reasons import Around
+from ..selectors.base import Around, Selector, Target
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError, LakeError
 from ..storage.fingerprint import fingerprint

@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ..features.base import Feature
 from .budget import Cut, CutRule, Part, Parts, make_cut
 from .clusters import Clustered
-from .reasons import Around, Reason
+from .reasons import Reason
 
 Draw = Callable[[str], int]
 """Give the 64-bit key of a stream of random numbers for a purpose of this step; see `keyed`."""
@@ -45,6 +47,19 @@ class Target:
     name: str
     weight: float | None
     batches: Batches
+
+
+@dataclass(frozen=True)
+class Around:
+    """What there is beside the documents that are asked about."""
+
+    most: int
+    """So many parts are wanted."""
+    targets: Callable[[], Sequence[Target]]
+    """As `fit` saw them, their batches with `doc_id` and `text`; without those that the lake has no more."""
+    pool: Callable[[Callable[[pa.Table], npt.NDArray[np.bool_]]], Iterator[tuple[str, pa.RecordBatch, pa.Table]]]
+    """Stream the documents that entered the step and whose scores pass, which are shown a shard at a time: the name of
+    the shard, what `score` saw with `doc_id`, and the scores with `kept` and `judged`."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..features.base import Feature
+from .base import Around
 from .clustering import vector_column
 from .clusters import ClusterState
-from .reasons import Around, Parts, Reason, not_scored
+from .reasons import Parts, Reason, not_scored
 from .vectors import unit_rows
 
 Bools = npt.NDArray[np.bool_]

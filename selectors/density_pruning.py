@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError
-from .base import Batches, Choice, Draw, Selector, Target
+from .base import Around, Batches, Choice, Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule, Parts, make_cut
 from .cluster_reasons import cluster_reasons
@@ -27,7 +27,7 @@ from .exact_sums import ExactSums
 from .keyed import gumbel
 from .nearest import mean_of_nearest
 from .nearest_kernels import squared_lengths
-from .reasons import Around, Reason
+from .reasons import Reason
 from .vectors import unit_rows
 
 Float64s = npt.NDArray[np.float64]

@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError
-from .base import Draw, Selector, Target
+from .base import Around, Draw, Selector, Target
 from .exact import Nothing
 from .model_losses import check_losses, mean_loss, scored
-from .reasons import Around, Reason
+from .reasons import Reason
 from .token_reasons import Term, token_reasons
 
 

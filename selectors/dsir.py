@@ -26,11 +26,11 @@ import pyarrow as pa
 from ..features.base import Feature
 from ..features.ngrams import NGrams
 from ..storage.errors import ConfigError, SelectionError
-from .base import Batches, Choice, Draw, Selector, Target
+from .base import Around, Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
 from .dsir_kernels import count_buckets, log_ratios, shrunken_means, sum_ratios
 from .ngram_reasons import Sums, ngram_reason
-from .reasons import Around, Reason, judged_by, not_scored
+from .reasons import Reason, judged_by, not_scored
 from .target_shares import cut_by_target, proportions, score_columns
 
 EPSILON = 1e-8

@@ -22,14 +22,14 @@ import pyarrow.compute as pc
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError, SelectionError
-from .base import Batches, Choice, Draw, Selector, Target
+from .base import Around, Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts, make_cut
 from .cluster_reasons import cluster_reasons
 from .clustering import EUCLIDEAN, Clustering, cluster_health, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
 from .keyed import gumbel
 from .kmeans_kernels import logarithms
-from .reasons import Around, Reason
+from .reasons import Reason
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .base import Target
-from .reasons import Around, Parts, Reason
+from .base import Around, Target
+from .reasons import Parts, Reason
 from .vectors import unit_rows
 
 SHOWN = 300

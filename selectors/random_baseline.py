@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .base import Draw, Selector, Target
+from .base import Around, Draw, Selector, Target
 from .keyed import uniform
-from .reasons import Around, Reason
+from .reasons import Reason
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,11 @@ come from. It is made from the state of the step that chose, never from a new fi
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-
-if TYPE_CHECKING:  # `base` says what a reason is for, and this what a target is for a reason
-    from .base import Target
 
 MOST_MARKS = 2_000
 """Of a longer list those with the largest weights are kept."""
@@ -40,19 +35,6 @@ class Reason:
     """What the weights of all parts, those left out included, sum to."""
     rest: float | None = None
     """What those left out have of it."""
-
-
-@dataclass(frozen=True)
-class Around:
-    """What there is beside the documents that are asked about."""
-
-    most: int
-    """So many parts are wanted."""
-    targets: Callable[[], Sequence["Target"]]
-    """As `fit` saw them, their batches with `doc_id` and `text`; without those that the lake has no more."""
-    pool: Callable[[Callable[[pa.Table], npt.NDArray[np.bool_]]], Iterator[tuple[str, pa.RecordBatch, pa.Table]]]
-    """Stream the documents that entered the step and whose scores pass, which are shown a shard at a time: the name of
-    the shard, what `score` saw with `doc_id`, and the scores with `kept` and `judged`."""
 
 
 def largest_marks(marks: Sequence[Mark]) -> list[Mark]:

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..storage.errors import ConfigError
-from .base import Choice, Draw, Selector, Target
+from .base import Around, Choice, Draw, Selector, Target
 from .budget import Cut, Part, Parts, document_limit, make_cut
 from .cut_kernels import MAX_WEIGHT, Bools
 from .cut_rule import CutRule
 from .keyed import uniform
 from .order_blocks import Limits
 from .random_baseline import RandomState
-from .reasons import Around, Reason
+from .reasons import Reason
 from .round_search import Entrants, RoundSearch
 from .rounds import RoundPlan
 

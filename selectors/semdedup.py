@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError
-from .base import Draw, Selector, Target
+from .base import Around, Draw, Selector, Target
 from .blas_threads import usable_threads
 from .budget import CutRule
 from .cluster_reasons import cluster_reasons
@@ -26,7 +26,7 @@ from .clustering import SPHERICAL, Clustering, find_clusters, place, vector_colu
 from .clusters import Clustered, ClusterState
 from .keyed import uniform
 from .nearest import nearest_earlier
-from .reasons import Around, Reason
+from .reasons import Reason
 from .vectors import unit_rows
 
 Int64s = npt.NDArray[np.int64]

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from ..features.base import Feature
-from .base import Batches, Draw, Selector, Target
+from .base import Around, Batches, Draw, Selector, Target
 from .cluster_reasons import cluster_reasons
 from .clustering import SPHERICAL, Clustering, cluster_health, find_clusters, place, vector_column
 from .clusters import Clustered, ClusterState
-from .reasons import Around, Reason
+from .reasons import Reason
 
 
 @dataclass(frozen=True)

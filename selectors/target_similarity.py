@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..storage.errors import ConfigError, SelectionError
-from .base import Choice, Draw, Selector, Target
+from .base import Around, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
 from .clustering import NO_VECTOR, Clustering, vector_column
 from .keyed import uniform
@@ -25,7 +25,7 @@ from .kmeans_fit import fit_clusters
 from .nearest import mean_of_nearest
 from .nearest_kernels import squared_lengths
 from .neighbour_reasons import nearest_of, neighbour_reason
-from .reasons import Around, Reason, judged_by, not_scored
+from .reasons import Reason, judged_by, not_scored
 from .target_shares import cut_by_target, proportions, score_columns
 from .vectors import unit_rows
 

@@ -40,10 +40,10 @@ from ..features.window_kernels import windows
 from ..features.word_kernels import count_words
 from ..storage.errors import ConfigError, SelectionError
 from .alignment import Int64s, Sample, Scoring, Units, sizes, uses_kernel
-from .base import Batches, Choice, Draw, Selector, Target
+from .base import Around, Batches, Choice, Draw, Selector, Target
 from .budget import CutRule, Parts
 from .pilot import Pilot, merged, sample, text_keys
-from .reasons import Around, Reason
+from .reasons import Reason
 from .target_sample import count_to_hold, matched, pieces, stratified, target_documents
 from .target_shares import cut_by_target, proportions, score_columns
 from .zip_fit_reasons import Aligned

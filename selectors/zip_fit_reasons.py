@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from ..features.text_buffers import text_buffers
 from .alignment import Sample, Units
-from .base import Target
+from .base import Around, Target
 from .pilot import cut, text_keys
-from .reasons import Around, Mark, Reason, judged_by, largest_marks, not_scored
+from .reasons import Mark, Reason, judged_by, largest_marks, not_scored
 from .shared_strings import shared_strings
 from .target_shares import score_columns
 

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 import pytest
 from letters import Letters, MadeUpLosses
 from tamis.features.base import Feature
-from tamis.selectors.base import Selector, Target
+from tamis.selectors.base import Around, Selector, Target
 from tamis.selectors.budget import CutRule, Part
 from tamis.selectors.clustering import Clustering, vector_column
 from tamis.selectors.keyed import stream_key, uniform
-from tamis.selectors.reasons import Around
 from tamis.selectors.registry import REGISTRY
 from tamis.selectors.vectors import unit_rows
 from tamis.storage.documents import doc_key, text_hashes
