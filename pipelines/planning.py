@@ -2,7 +2,8 @@
 
 Two sizes give each stage a fixed part and a part that grows with its step's text; what the lake has already is found
 by walking the flow over it. Planning takes about a minute whatever the corpus. What cannot be known from a sample is
-said in the notes of the plan. The lake is left as it was, but for the plan.
+said in the notes of the plan. The lake is left as it was, but for the plan; where there is none, a plan that is done
+makes it, because the run looks for the plan there.
 """
 
 import math
@@ -18,8 +19,7 @@ import numpy as np
 
 from ..storage.ingest import IngestOptions, plan_packs
 from ..storage.inputs import list_inputs
-from ..storage.lake import Lake
-from ..storage.publish import temporary_path
+from ..storage.lake import Lake, scratch_folder
 from ..storage.shuffle import Shuffle
 from .compiling import compiling_announced
 from .config import DedupStep, FlowEntry
@@ -64,10 +64,9 @@ def plan(
     tokens = make_tokens(loaded.config.tokenizer, loaded.root)
     tokens.identity()
     reporter = reporter or Reporter(quiet=True)
-    lake = Lake.open(loaded.lake, create=True)
+    lake = Lake.foreseen(loaded.lake)
     lake.sweep_scratch()
-    scratch = temporary_path(lake.scratch, "plan")
-    try:
+    with scratch_folder(lake, "plan") as scratch:
         own = Lake.open(scratch / "own", create=True)
         work = Work(
             lake=own, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
@@ -77,9 +76,10 @@ def plan(
         with compiling_announced(reporter):
             job = _Job(work, replace(work, lake=lake), flow, entry, scratch, reporter, prefect, disk_usage)
             found = job.run()
-        lake.publish_json(plan_path(job.asked, flow, entry), found.json())
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if not lake.is_there:
+            made = f'the lake "{lake.root}" was made, with nothing in it but this plan; the run will stand beside it'
+            found = replace(found, notes=(*found.notes, made))
+        Lake.open(lake.root, create=True).publish_json(plan_path(job.asked, flow, entry), found.json())
     return found
 
 

@@ -7,6 +7,7 @@ and nowhere else, so that the layout is one page.
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import LakeError
-from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table
+from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table, temporary_path
 
 FORMAT = 1
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -38,19 +39,36 @@ class Lake:
         Raises LakeError where there is none (and `create` is false), or one of another format version.
         """
         lake = cls(Path(root).resolve())
-        marker = lake.root / "lake.json"
-        if not marker.exists():
+        if not lake.is_there:
             if not create:
                 raise LakeError(
                     f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one'
                 )
-            _make(lake, marker)
-        found = read_json(marker).get("format")
-        if found != FORMAT:
-            raise LakeError(
-                f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it'
-            )
+            _make(lake)
+        _check_format(lake)
         return lake
+
+    @classmethod
+    def foreseen(cls, root: Path | str) -> "Lake":
+        """Return the lake at `root`, or the one that `open` would make, of which nothing is made.
+
+        Raises LakeError where a lake can neither be read nor made.
+        """
+        lake = cls(Path(root).resolve())
+        if lake.is_there:
+            _check_format(lake)
+        else:
+            _check_empty(lake)
+        return lake
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it was made."""
+        return self._marker.exists()
+
+    @property
+    def _marker(self) -> Path:
+        return self.root / "lake.json"
 
     @property
     def scratch(self) -> Path:
@@ -159,6 +177,21 @@ class Lake:
         remove_stale(self.scratch)
 
 
+@contextlib.contextmanager
+def scratch_folder(lake: Lake, name: str) -> Iterator[Path]:
+    """Yield a path in `tmp/` that is gone afterwards, and with it all folders of a lake that was not made meanwhile."""
+    missing = [p for p in (lake.scratch, *lake.scratch.parents) if not p.exists()]
+    with _making(lake):
+        scratch = temporary_path(lake.scratch, name)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in missing if not lake.is_there else []:
+            with contextlib.suppress(OSError):  # not empty: it is somebody else's by now
+                folder.rmdir()
+
+
 def remove_stale(folder: Path) -> None:
     """Remove temporary files of processes of this machine that are gone."""
     for leftover in folder.glob(f"{HOST}~*~*") if folder.exists() else []:
@@ -167,16 +200,34 @@ def remove_stale(folder: Path) -> None:
             _remove(leftover)
 
 
-def _make(lake: Lake, marker: Path) -> None:
-    """Make an empty lake."""
-    try:
+def _check_format(lake: Lake) -> None:
+    found = read_json(lake._marker).get("format")
+    if found != FORMAT:
+        raise LakeError(f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it')
+
+
+def _check_empty(lake: Lake) -> None:
+    """Raise LakeError where a lake would be made among other files; scratch space is of a command that was killed."""
+    with _making(lake):
         if lake.root.exists() and any(p != lake.scratch for p in lake.root.iterdir()):
             advice = (
                 f'name another folder under `lake:`, or put {{"format": {FORMAT}}} into its lake.json if it was one'
             )
             raise LakeError(f'"{lake.root}" is not empty and has no lake.json; {advice}')
+
+
+def _make(lake: Lake) -> None:
+    """Make an empty lake."""
+    _check_empty(lake)
+    with _making(lake):
         lake.root.mkdir(parents=True, exist_ok=True)
-        publish_json(marker, {"format": FORMAT}, lake.scratch)
+        publish_json(lake._marker, {"format": FORMAT}, lake.scratch)
+
+
+@contextlib.contextmanager
+def _making(lake: Lake) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise LakeError(f'no lake can be made at "{lake.root}": {error.strerror}; name another folder') from error
 

@@ -1,6 +1,10 @@
 """A plan says what is true: counts, yields within their errors, what is there, and it leaves the lake as it was."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import namedtuple
 
 import pytest
@@ -10,6 +14,8 @@ from tamis.pipelines import cli, planning
 from tamis.pipelines.plan_printing import print_plan
 from tamis.pipelines.plan_trials import Trials
 from tamis.pipelines.runs import load_run
+from tamis.storage.errors import LakeError
+from tamis.storage.lake import Lake
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -207,8 +213,56 @@ def test_an_interrupted_plan_leaves_nothing_behind(tmp_path, monkeypatch, error)
     monkeypatch.setattr(Trials, "run", stop)
     with pytest.raises(error):
         tamis.plan(config, "small")
+    assert not (tmp_path / "lake").exists(), "it was not there before"
+    Lake.open(tmp_path / "lake", create=True)
+    with pytest.raises(error):
+        tamis.plan(config, "small")
     assert sorted(files(tmp_path / "lake")) == ["lake.json"]
     assert not any((tmp_path / "lake" / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_a_killed_plan_leaves_goes_with_the_next_command(tmp_path, command):
+    """SIGTERM ends a process without a word; where no lake was, none is taken to be damaged."""
+    config = make_case(tmp_path, n=2000)
+    scratch = tmp_path / "lake" / "tmp"
+    started = [sys.executable, "-m", "tamis.pipelines.cli", "plan", "small", "-c", str(config), "-q"]
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(scratch.glob("*~plan/trial-*")):
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait() == -signal.SIGTERM
+    assert any(scratch.glob("*~plan")) and not (tmp_path / "lake" / "lake.json").exists()
+    getattr(tamis, command)(config, "small", workers=1)
+    assert not any(scratch.iterdir())
+
+
+def test_a_lake_that_a_plan_makes_is_said(tmp_path):
+    config = make_case(tmp_path, lake="new/lake")
+    first, second = (tamis.plan(config, "small", prefect=False, workers=1) for _ in range(2))
+    assert [note for note in first.notes if "was made" in note] and not [n for n in second.notes if "was made" in n]
+    assert {name.split("/")[0] for name in files(tmp_path / "new" / "lake")} == {"lake.json", "plans"}
+
+
+@pytest.mark.parametrize(("lake", "message"), [("raw", "is not empty"), ("flows.yaml/lake", "no lake can be made")])
+def test_where_no_lake_can_be_nothing_is_planned(tmp_path, lake, message):
+    config = make_case(tmp_path, lake=lake)
+    before = files(tmp_path)
+    with pytest.raises(LakeError, match=message):
+        tamis.plan(config, "small")
+    assert files(tmp_path) == before
+
+
+def test_a_plan_that_fails_leaves_no_folder_where_none_was(tmp_path, monkeypatch):
+    config = make_case(tmp_path, lake="new/deep/lake")
+
+    def fail(self, *arguments, **options):
+        raise LakeError("full")
+
+    monkeypatch.setattr(Trials, "run", fail)
+    with pytest.raises(LakeError, match="full"):
+        tamis.plan(config, "small")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_flow_that_cannot_run_is_said_before_any_work(tmp_path):
@@ -229,6 +283,6 @@ def test_what_can_be_run_can_be_planned(tmp_path, capsys, texts):
     assert [step.documents.value for step in found.steps] == [step["kept"] for step in run.steps] == [0, 0, 0]
     assert {stage.name for stage in run.record.stages} <= set(by_name(found.stages))
     print_plan(found, as_json=True)
-    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["notes"] == []
+    assert len(json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["notes"]) == 1, "a lake was made"
     print_plan(found, as_json=False)
     assert "nan" not in capsys.readouterr().out
