@@ -80,15 +80,18 @@ function table(caption, columns, rows, first = "choice") {
       h("th", { scope: "row" }, colours.has(row.name) ? [swatch(row.name), " "] : null, breakable(row.name)),
       columns.map((column) => {
         const value = column.value(row), note = column.note && column.note(row);
-        const best = column.best && value !== null && value === extreme(column);
+        const best = column.best && typeof value === "number" && row.name !== LOT && isBest(column, value);
         const kind = [best && "best", typeof value === "string" && "text"].filter(Boolean).join(" ");
         return h("td", { class: kind || null }, said(value, column.form), best && h("span", { class: "star", role: "img", "aria-label": "the best" }, " ★"),
           note && h("small", {}, note));
       }))));
   }
-  function extreme(column) {
+  // The one best value of a column, unless random documents might have it too.
+  function isBest(column, value) {
     const values = rows.filter((row) => row.name !== LOT).map((row) => column.value(row)).filter((x) => typeof x === "number");
-    return values.length < 2 ? undefined : column.best === "higher" ? Math.max(...values) : Math.min(...values);
+    const extreme = column.best === "higher" ? Math.max(...values) : Math.min(...values);
+    const byChance = column.lot && column.lot.low <= value && value <= column.lot.high;
+    return values.length > 1 && value === extreme && values.filter((x) => x === extreme).length === 1 && !byChance;
   }
   fill();
   plots.push([body, fill]);
@@ -196,7 +199,7 @@ const lotRange = (m) => m.by_lot && m.by_lot.low !== m.by_lot.high
   ? `${said(m.by_lot.low, m.form)} to ${said(m.by_lot.high, m.form)}` : null;
 
 function measureColumn(measure, grouped) {
-  return { title: measure.title, about: measure.about, form: measure.form, best: measure.better, group: grouped ? measure.target : null,
+  return { title: measure.title, about: measure.about, form: measure.form, best: measure.better, lot: measure.by_lot, group: grouped ? measure.target : null,
     value: (row) => valueOf(measure, row.name), note: (row) => (row.name === LOT ? lotRange(measure) : null) };
 }
 
@@ -226,7 +229,7 @@ function glance() {
     ...found.measures.filter((m) => m.glance && !m.target).map((m) => measureColumn(m)),
   ];
   const rows = names.map((name) => ({ name }));
-  section("glance", "At a glance", "One row for each choice; a star marks the best of a column. " +
+  section("glance", "At a glance", "One row for each choice; a star marks the best of a column, where it is better than chance. " +
     `“${LOT}” is what as many tokens at random would have: the mean of several draws, below it where 95% of others would lie.`,
     table("Choices and what they are worth", columns, rows),
     found.notes.length > 0 && h("ul", { class: "notes soft" }, found.notes.map((note) => h("li", {}, note))));

@@ -5,6 +5,7 @@ or scored again.
 """
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from ..storage.catalog import connect
@@ -23,8 +24,8 @@ Record = tuple[str, str, int]
 
 
 def explain(
-    lake: Lake, doc_id: str, *, corpus: str | None = None, run: str | None = None, runs: Collection[str] | None = None,
-    reasons: Wanted = "none",
+    lake: Lake | Path | str, doc_id: str, *, corpus: str | None = None, run: str | None = None,
+    runs: Collection[str] | None = None, reasons: Wanted = "none",
 ) -> dict[str, Any]:  # fmt: skip
     """Return where the documents of that id came from, what each step decided, newest run first, and their mixtures.
 
@@ -33,6 +34,7 @@ def explain(
     where `reasons` are wanted `why`, a `selectors.reasons.Reason`. Raises ConfigError where there is no such document
     or run.
     """
+    lake = lake if isinstance(lake, Lake) else Lake.open(lake)
     if not is_unicode(doc_id):
         raise ConfigError(
             f"no document {doc_id!r} in {str(lake.root)!r}: ids are Unicode, and this has a lone surrogate"

@@ -30,7 +30,7 @@ def print_explanation(found: dict[str, Any], as_json: bool) -> None:
         for step in run["steps"]:
             _print_step(step, told.setdefault(step["selection"], run["run"]), run["run"])
     if found["documents"] and not found["runs"]:
-        print_line("\nno run has seen it")
+        print_line("\nnone of the runs that were asked about has seen it")
     for mixture in found["mixtures"]:
         times = "once" if mixture["multiplicity"] == 1 else f"{mixture['multiplicity']} times"
         print_line(f"mixture   {mixture['mixture']}: {times}, part {mixture['part']} (draw {mixture['draw'][:12]})")

@@ -29,7 +29,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         numeric = bool(rows) and all(isinstance(r[i], (int, float)) or r[i] is None for r in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(shown(v) for v in row))
+        table.add_row(*(shown(v).replace("[", "\\[") for v in row))  # which rich would take for its markup
     console.print(table)
 
 
@@ -46,7 +46,7 @@ def shown(value: Any) -> str:
         return f"{value:.4g}"
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     text = text if len(text) <= CELL_SHOWN else text[: CELL_SHOWN - 1] + "…"
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text).replace("[", "\\[")
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def command_name() -> str:

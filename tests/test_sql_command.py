@@ -199,3 +199,12 @@ def test_files_are_written_while_a_run_writes(tmp_path):
     assert asked > 1 and expected
     answer(first.lake, "from runs", None, tmp_path / "runs.parquet")
     assert pq.read_metadata(tmp_path / "runs.parquet").num_rows == 2
+
+
+def test_brackets_are_shown_as_they_are(capsys):
+    """What looks like the markup of the table's library is text, in a cell and in a line."""
+    from tamis.pipelines.printing import print_table, shown
+
+    print_table(["[red]a[/]"], [["arr [bold]x[/bold] \\[0]"]])
+    assert "arr [bold]x[/bold] \\[0]" in capsys.readouterr().out
+    assert shown("arr [0]") == "arr [0]"
