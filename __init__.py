@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipelines.api import Run, export, ingest, load, mix, replay, run, sql, train_aux
+    from .pipelines.api import export, ingest, load, mix, replay, run, sql, train_aux
     from .pipelines.comparing import compare
     from .pipelines.explaining import explain
     from .pipelines.explaining_tokens import explain_token
     from .pipelines.planning import plan
+    from .pipelines.recorded import Run
     from .pipelines.torch_dataset import torch_dataset
     from .storage.exported_tokens import locate
     from .storage.lake import Lake
@@ -39,7 +40,7 @@ __all__ = [
 
 _HOME = {
     "Lake": "tamis.storage.lake",
-    "Run": "tamis.pipelines.api",
+    "Run": "tamis.pipelines.recorded",
     "compare": "tamis.pipelines.comparing",
     "explain": "tamis.pipelines.explaining",
     "explain_token": "tamis.pipelines.explaining_tokens",

@@ -8,24 +8,20 @@ The five lines of the README::
     chosen = tamis.sql(run.lake, "select doc_id, score from selections where run = $1 and kept", [run.id]).pl()
 """
 
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..features.base import Feature
-from ..storage.catalog import build_catalog, connect
-from ..storage.errors import ConfigError, TamisError
+from ..storage.catalog import connect
+from ..storage.errors import ConfigError
 from ..storage.id_list import read_id_list
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake
 from ..storage.placing import check_place, place
 from ..storage.plugins import nearest
 from .choices import as_configured, chosen_by
-from .compiling import compiling_announced
 from .config import Corpus
-from .engine import Threads
 from .exporting import Chosen
 from .exporting import export as export_mixture
 from .flow_checks import check_entry, check_flow, check_outputs, training_flow
@@ -36,44 +32,12 @@ from .mixing import check_mixture, finished_flow
 from .mixing import mix as make_mixture
 from .outputs import Output, make_output
 from .plan_store import stored_plan
-from .plugins import make_feature, make_tokens
+from .plugins import make_feature
 from .progress import Reporter
+from .recorded import Run, begin, recorded
 from .replaying import choose_listed
-from .runs import RunLog, RunRecord
+from .runs import RunRecord
 from .work import Work
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its record, and the lake that holds what it made."""
-
-    lake: Lake
-    record: RunRecord
-
-    @property
-    def id(self) -> str:
-        """The run's id, as in the column `run` of the catalogue."""
-        return self.record.run
-
-    @property
-    def steps(self) -> list[dict[str, Any]]:
-        """What each step saw and kept."""
-        return self.record.steps
-
-    @property
-    def outputs(self) -> list[Path]:
-        """Folders of the mixtures."""
-        return [self.lake.mixture(o["mixture"], o["key"]) for o in self.record.outputs]
-
-    @property
-    def mixture(self) -> dict[str, Any]:
-        """What a mixture was asked for and has, part by part; empty after a flow."""
-        return self.record.mixture
-
-    @property
-    def exit_code(self) -> int:
-        """0 done; 3 done, with quarantined input, a budget not met or evaluation documents not protected."""
-        return 3 if self.record.warnings else 0
 
 
 def load(path: Path | str = "flows.yaml", overrides: list[str] | None = None) -> Loaded:
@@ -99,7 +63,7 @@ def run(
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_flow(loaded, flow, features)
-    work = _work(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
+    work = begin(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
 
     def body() -> None:
         work.log.record.plan = stored_plan(work, flow, entry)
@@ -110,7 +74,7 @@ def run(
         else:
             curate(work, flow, entry)
 
-    return _recorded(work, body)
+    return recorded(work, body)
 
 
 def train_aux(
@@ -126,8 +90,8 @@ def train_aux(
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     name, entry = training_flow(loaded.config, model, flow)
     check_entry(loaded, name, entry, features)
-    work = _work(loaded, f"train-aux {model}", features, entry.engine.workers if workers is None else workers, reporter)
-    return _recorded(work, lambda: curate(work, name, entry))
+    work = begin(loaded, f"train-aux {model}", features, entry.engine.workers if workers is None else workers, reporter)
+    return recorded(work, lambda: curate(work, name, entry))
 
 
 def mix(
@@ -142,7 +106,7 @@ def mix(
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_mixture(loaded, mixture, features)
-    work = _work(loaded, f"mix {mixture}", features, entry.engine.workers if workers is None else workers, reporter)
+    work = begin(loaded, f"mix {mixture}", features, entry.engine.workers if workers is None else workers, reporter)
 
     def of_flow(flow: str) -> RunRecord:
         if found := finished_flow(work, flow):
@@ -150,7 +114,7 @@ def mix(
         return run(loaded, flow, prefect=prefect, reporter=reporter, workers=workers).record
 
     flows = dict.fromkeys(part.flow for part in entry.parts if part.flow is not None)
-    return _recorded(work, lambda: make_mixture(work, mixture, entry, {flow: of_flow(flow) for flow in flows}))
+    return recorded(work, lambda: make_mixture(work, mixture, entry, {flow: of_flow(flow) for flow in flows}))
 
 
 def ingest(
@@ -159,8 +123,8 @@ def ingest(
     """Bring one corpus into the lake, without a flow. Raises ConfigError and TamisError as `run` does."""
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     entry = _corpus(loaded, corpus)
-    work = _work(loaded, f"ingest {corpus}", {}, None, reporter)
-    return _recorded(work, lambda: ingest_corpus(work, corpus, entry))
+    work = begin(loaded, f"ingest {corpus}", {}, None, reporter)
+    return recorded(work, lambda: ingest_corpus(work, corpus, entry))
 
 
 def export(
@@ -181,13 +145,13 @@ def export(
     chosen = chosen_by(Lake.open(loaded.lake), name, loaded.config.flows)
     loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run, overrides)
     forms = _forms(loaded, outputs, folder)
-    work = _work(loaded, f"export {name}", {}, workers, reporter)
+    work = begin(loaded, f"export {name}", {}, workers, reporter)
 
     def body() -> None:
         measure(work, chosen.survivors, tokens_column(work))
         _write(work, chosen, forms, folder)
 
-    return _recorded(work, body)
+    return recorded(work, body)
 
 
 def replay(
@@ -204,8 +168,8 @@ def replay(
     entry = _corpus(loaded, corpus)
     forms = _forms(loaded, outputs, folder)
     listed = read_id_list(Path(ids))
-    work = _work(loaded, f"replay {corpus}", {}, workers, reporter)
-    return _recorded(work, lambda: _write(work, choose_listed(work, listed, corpus, entry), forms, folder))
+    work = begin(loaded, f"replay {corpus}", {}, workers, reporter)
+    return recorded(work, lambda: _write(work, choose_listed(work, listed, corpus, entry), forms, folder))
 
 
 def _export_mixture(
@@ -246,39 +210,3 @@ def _corpus(loaded: Loaded, corpus: str) -> Corpus:
     entry = loaded.config.corpora[corpus]
     list_inputs(entry.files, loaded.root)
     return entry
-
-
-def _recorded(work: Work, body: Callable[[], object]) -> Run:
-    """Run the body, record how it ended, and publish the catalogue."""
-    log = work.log
-    try:
-        with compiling_announced(work.reporter):
-            body()
-    except KeyboardInterrupt:
-        log.finish("interrupted", 128 + signal.SIGINT)
-        raise
-    except TamisError as error:
-        log.finish("failed", error.exit_code, str(error))
-        raise
-    except BaseException as error:
-        log.finish("failed", 1, f"{type(error).__name__}: {error}")
-        raise
-    done = Run(work.lake, log.record)
-    log.finish("done", done.exit_code)
-    build_catalog(work.lake)
-    return done
-
-
-def _work(
-    loaded: Loaded, label: str, features: dict[str, Feature], workers: int | None, reporter: Reporter | None
-) -> Work:
-    """Open the lake and begin a run in it."""
-    tokens = make_tokens(loaded.config.tokenizer, loaded.root)
-    tokens.identity()  # a tokenizer that cannot be loaded is an error before any work
-    lake = Lake.open(loaded.lake, create=True)
-    lake.sweep_scratch()
-    return Work(
-        lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved),
-        reporter=reporter or Reporter(quiet=True),
-    )  # fmt: skip

@@ -16,9 +16,10 @@ from ..features.training_settings import Settings
 from ..storage.errors import ConfigError
 from ..storage.model_files import model_digest, model_folder
 from ..storage.plugins import nearest
-from .config import Config, SelectStep, TrainStep
+from .config import Config
 from .model_entries import ModelEntry
 from .plugins import checked
+from .step_entries import SelectStep, TrainStep
 
 VERSION = 1
 """Raised when the same entry over the same documents gives another model."""

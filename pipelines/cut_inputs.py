@@ -12,10 +12,10 @@ from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
-from .config import CutEntry
 from .expressions import meta_values
 from .measuring import tokens_of
 from .scoring import Scored
+from .step_entries import CutEntry
 from .work import Work
 
 NOT_ELIGIBLE = "not eligible"

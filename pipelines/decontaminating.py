@@ -22,9 +22,9 @@ from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors
-from .config import DecontaminateStep, SharedWords
 from .measuring import Reader, documents_in, tokens_column, tokens_of
 from .runs import Stage
+from .step_entries import DecontaminateStep, SharedWords
 from .work import Work
 
 

@@ -23,13 +23,13 @@ from ..storage.shards import Shard
 from ..storage.shuffle import MOST_PARTITIONS, Shuffle, partitions_for
 from ..storage.survivors import Survivors
 from .cluster_pictures import picture_clusters
-from .config import DedupStep
 from .fitting import fit_step
 from .measuring import Reader, documents_in, measure, tokens_column, tokens_of
 from .plugins import make_selector, naming
 from .runs import Stage
 from .scoring import Scored, score_fitted
 from .selector_inputs import SelectorInputs, selector_inputs
+from .step_entries import DedupStep
 from .work import Work
 
 _VERDICT = pa.schema([("shard", pa.int64()), ("row", pa.int64()), ("score", pa.float64()), ("ref", pa.string())])

@@ -11,12 +11,12 @@ from ..storage.fingerprint import fingerprint
 from ..storage.selections import SelectionWriter, Verdicts, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
-from .config import FilterStep
 from .expressions import Expression, FeatureSchemas
 from .measuring import Column, Reader, measure, tokens_column, tokens_of
 from .pure_sql import connect
 from .rules import compile_rules, first_failing
 from .runs import Stage
+from .step_entries import FilterStep
 from .work import Work
 
 

@@ -9,7 +9,7 @@ from ..storage.errors import ConfigError
 from ..storage.inputs import list_inputs
 from ..storage.plugins import nearest
 from .aux_models import planned, refuse_untrained, targets_of, trained_by, with_ancestors
-from .config import Config, DecontaminateStep, DedupStep, FilterStep, FlowEntry, SelectStep, TrainStep
+from .config import Config, FlowEntry
 from .deduplicating import deduper
 from .filtering import step_rules
 from .loading import Loaded
@@ -17,6 +17,7 @@ from .outputs import TOKENS, Output
 from .plugins import make_tokens, naming
 from .round_scores import check_student, round_scores
 from .selecting import chooser
+from .step_entries import DecontaminateStep, DedupStep, FilterStep, SelectStep, TrainStep
 from .tokenising import make_encoder
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from .alarm_limits import limits_of
 from .alarms import alarms, unmet
 from .aux_models import model_of, planned, with_models
 from .aux_training import train_model
-from .config import Corpus, DecontaminateStep, DedupStep, Files, FilterStep, FlowEntry, TrainStep
+from .config import Corpus, Files, FlowEntry
 from .decontaminating import run_decontaminate
 from .deduplicating import run_dedup
 from .exporting import Chosen, export
@@ -27,6 +27,7 @@ from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .measuring import feature_key, measure, tokens_column
 from .selecting import run_select
+from .step_entries import DecontaminateStep, DedupStep, FilterStep, TrainStep
 from .work import Trained, Work
 
 NOT_COMPUTED_WITH: dict[str, Any] = {"engine": True, "alarms": True, "steps": {"__all__": {"alarms"}}}

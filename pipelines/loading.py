@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
-from .config import STEP_KINDS, Config
+from .config import Config
+from .step_entries import STEP_KINDS
 
 MAX_VALUES, MAX_DEPTH = 100_000, 50
 """A thousand times what a large configuration holds: no alias of aliases may fill the memory."""

@@ -19,7 +19,7 @@ from ..storage.shards import ROW_GROUP_BYTES
 from ..storage.snapshots import Snapshot, load_snapshot
 from ..storage.survivors import Survivors
 from .aux_models import model_of
-from .config import MixtureEntry, TrainStep
+from .config import MixtureEntry
 from .flow_checks import check_flow, check_outputs, known
 from .flows import finished_run
 from .forms import form_of
@@ -34,6 +34,7 @@ from .mixture_shortfall import inherited, inherited_alarms, unmet
 from .mixture_texts import repeated_texts
 from .outputs import Output
 from .runs import RunRecord, Stage, load_run
+from .step_entries import TrainStep
 from .work import Work
 
 VERSION = 2

@@ -12,11 +12,12 @@ from typing import Any
 
 from .aux_models import TOKENIZER_BYTES, plan
 from .cluster_pictures import SAMPLED
-from .config import DedupStep, FlowEntry, SelectStep
+from .config import FlowEntry
 from .deduplicating import deduper
 from .plan_sample import Amount
 from .plan_trials import Trial
 from .selecting import chooser
+from .step_entries import DedupStep, SelectStep
 from .token_samples import BYTES_A_TOKEN
 from .work import Work
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..storage.errors import TamisError
-from .config import FlowEntry, SelectStep, TrainStep
+from .config import FlowEntry
 from .flow_checks import features_of
 from .plan_trials import Trial, Trials, is_costly
+from .step_entries import SelectStep, TrainStep
 from .work import Work
 
 FIRST_BYTES, FIRST_COSTLY_BYTES = 128 << 10, 16 << 10

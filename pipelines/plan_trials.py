@@ -24,13 +24,14 @@ from ..selectors.keyed import uniform
 from ..storage.lake import Lake
 from ..storage.publish import published_bytes
 from ..storage.usage import folder_bytes, release_memory, resident_bytes
-from .config import Config, FlowEntry, SelectStep
+from .config import Config, FlowEntry
 from .flows import curate
 from .ingesting import ingest_options
 from .measuring import tokens_of
 from .model_entries import ModelEntry
 from .plan_sample import Amount, Sample, write_sample
 from .runs import RunLog, Stage
+from .step_entries import SelectStep
 from .work import Work
 
 T = TypeVar("T")

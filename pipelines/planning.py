@@ -22,7 +22,7 @@ from ..storage.inputs import list_inputs
 from ..storage.lake import Lake, scratch_folder
 from ..storage.shuffle import Shuffle
 from .compiling import compiling_announced
-from .config import DedupStep, FlowEntry
+from .config import FlowEntry
 from .engine import Threads
 from .flow_checks import check_flow
 from .flows import finished_run
@@ -41,6 +41,7 @@ from .plan_trials import Trials
 from .plugins import make_feature, make_tokens
 from .progress import Reporter
 from .runs import RunLog
+from .step_entries import DedupStep
 from .work import Work
 
 PREFECT_S, PREFECT_STAGE_S, PREFECT_ERROR_S = 13.0, 0.2, 6.0

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from .config import FilterStep
 from .expressions import DOCUMENT_COLUMNS, Expression, FeatureSchemas, meta_values, register
 from .measuring import Reader
 from .opened_runs import KeyedFeatures
 from .opened_steps import OpenedStep, Place
 from .pure_sql import connect
 from .rules import compile_rules
+from .step_entries import FilterStep
 
 _META = re.compile(r"\bmeta((?:\.\w+)+)")
 _LONG = 80

@@ -15,10 +15,11 @@ from ..storage.errors import ConfigError
 from ..storage.survivors import Survivors
 from .aux_models import Plan, model_of, plan, with_models
 from .aux_training import train_model
-from .config import Config, SelectStep
+from .config import Config
 from .expressions import Expression, FeatureSchemas, compile_expression
 from .measuring import Column
 from .plugins import naming
+from .step_entries import SelectStep
 from .work import Work
 
 

@@ -13,7 +13,6 @@ from ..storage.fingerprint import fingerprint
 from ..storage.selections import SelectionWriter, load_selection
 from ..storage.survivors import Survivors, selected
 from .cluster_pictures import picture_clusters
-from .config import SelectStep
 from .cut_inputs import Streams, resolve_rule
 from .health import effective_size, length_correlation, score_counts
 from .measuring import measure, tokens_column, tokens_of
@@ -23,6 +22,7 @@ from .round_scores import RoundScores, round_scores, scores_of_rounds
 from .runs import Stage
 from .scoring import Scored, score_step, score_tables
 from .selector_inputs import SelectorInputs, selector_inputs
+from .step_entries import SelectStep
 from .verdicts import decide
 from .work import Work
 

@@ -11,11 +11,11 @@ from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.verify import Damage
-from .api import Run
 from .describing import describe
 from .loading import load_config
 from .plan_printing import print_plan_beside_run
 from .printing import command_name, print_json, print_line, print_table, short_path, shown
+from .recorded import Run
 from .runs import RunRecord, load_runs
 
 ROWS_SHOWN = 1_000

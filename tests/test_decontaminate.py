@@ -18,7 +18,7 @@ from reference import reference_data
 from small_flow import stages, write_jsonl
 from tamis.features.folding import BREAK, SKIP, fold_table
 from tamis.features.unicode_tables import KIND, WORD, unicode_tables
-from tamis.pipelines.config import SharedWords
+from tamis.pipelines.step_entries import SharedWords
 from tamis.selectors import decontamination
 from tamis.selectors.decontamination import evaluation_runs
 from tamis.storage.errors import ConfigError

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tamis.features.text_stats import TextStats
-from tamis.pipelines.config import FilterStep
 from tamis.pipelines.expressions import meta_values
 from tamis.pipelines.pure_sql import connect
 from tamis.pipelines.rules import compile_rules, first_failing
+from tamis.pipelines.step_entries import FilterStep
 from tamis.storage.errors import ConfigError
 
 FEATURES = {

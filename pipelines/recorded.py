@@ -1,0 +1,88 @@
+"""A run from its begin to its end: the lake opened, the record kept, the catalogue published."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..features.base import Feature
+from ..storage.catalog import build_catalog
+from ..storage.errors import TamisError
+from ..storage.lake import Lake
+from .compiling import compiling_announced
+from .engine import Threads
+from .loading import Loaded
+from .plugins import make_tokens
+from .progress import Reporter
+from .runs import RunLog, RunRecord
+from .work import Work
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its record, and the lake that holds what it made."""
+
+    lake: Lake
+    record: RunRecord
+
+    @property
+    def id(self) -> str:
+        """The run's id, as in the column `run` of the catalogue."""
+        return self.record.run
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """What each step saw and kept."""
+        return self.record.steps
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Folders of the mixtures."""
+        return [self.lake.mixture(o["mixture"], o["key"]) for o in self.record.outputs]
+
+    @property
+    def mixture(self) -> dict[str, Any]:
+        """What a mixture was asked for and has, part by part; empty after a flow."""
+        return self.record.mixture
+
+    @property
+    def exit_code(self) -> int:
+        """0 done; 3 done, with quarantined input, a budget not met or evaluation documents not protected."""
+        return 3 if self.record.warnings else 0
+
+
+def recorded(work: Work, body: Callable[[], object]) -> Run:
+    """Run the body, record how it ended, and publish the catalogue."""
+    log = work.log
+    try:
+        with compiling_announced(work.reporter):
+            body()
+    except KeyboardInterrupt:
+        log.finish("interrupted", 128 + signal.SIGINT)
+        raise
+    except TamisError as error:
+        log.finish("failed", error.exit_code, str(error))
+        raise
+    except BaseException as error:
+        log.finish("failed", 1, f"{type(error).__name__}: {error}")
+        raise
+    done = Run(work.lake, log.record)
+    log.finish("done", done.exit_code)
+    build_catalog(work.lake)
+    return done
+
+
+def begin(
+    loaded: Loaded, label: str, features: dict[str, Feature], workers: int | None, reporter: Reporter | None
+) -> Work:
+    """Open the lake and begin a run in it."""
+    tokens = make_tokens(loaded.config.tokenizer, loaded.root)
+    tokens.identity()  # a tokenizer that cannot be loaded is an error before any work
+    lake = Lake.open(loaded.lake, create=True)
+    lake.sweep_scratch()
+    return Work(
+        lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
+        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved),
+        reporter=reporter or Reporter(quiet=True),
+    )  # fmt: skip
