@@ -16,7 +16,7 @@ demo: $(READY)
 	@.venv/bin/tamis run demo
 
 test: $(READY)
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(READY)
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
