@@ -26,7 +26,7 @@ from .exporting import Chosen
 from .exporting import export as export_mixture
 from .flow_checks import check_entry, check_flow, check_outputs, training_flow
 from .flows import curate, ingest_corpus, nothing_new
-from .loading import Loaded, load_config
+from .loading import Loaded, load_config, rehashing
 from .measuring import measure, tokens_column
 from .mixing import check_mixture, finished_flow
 from .mixing import mix as make_mixture
@@ -53,14 +53,15 @@ def sql(lake: Lake | Path | str, query: str, parameters: Any = None) -> Any:
 
 def run(
     config: Loaded | Path | str, flow: str, *, overrides: list[str] | None = None, prefect: bool = False,
-    reporter: Reporter | None = None, workers: int | None = None,
+    reporter: Reporter | None = None, workers: int | None = None, rehash: bool = False,
 ) -> Run:  # fmt: skip
-    """Run a flow and return what it did.
+    """Run a flow and return what it did; `rehash` digests every input file instead of trusting what looks unchanged.
 
     Raises ConfigError before any work where the flow cannot be right, and TamisError where it fails; either way the
     lake keeps what was finished, and the same call goes on from there.
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    loaded = rehashing(loaded) if rehash else loaded
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_flow(loaded, flow, features)
     work = begin(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
@@ -96,14 +97,15 @@ def train_aux(
 
 def mix(
     config: Loaded | Path | str, mixture: str, *, overrides: list[str] | None = None, prefect: bool = False,
-    reporter: Reporter | None = None, workers: int | None = None,
+    reporter: Reporter | None = None, workers: int | None = None, rehash: bool = False,
 ) -> Run:  # fmt: skip
     """Make a mixture of what its flows chose and of corpora.
 
-    A flow that has no finished run over the present files is run first, as `run` does, a run of its own. Raises as
-    `run` does.
+    A flow that has no finished run over the present files is run first, as `run` does, a run of its own; with `rehash`
+    every flow is. Raises as `run` does.
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    loaded = rehashing(loaded) if rehash else loaded
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_mixture(loaded, mixture, features)
     work = begin(loaded, f"mix {mixture}", features, entry.engine.workers if workers is None else workers, reporter)
@@ -118,10 +120,12 @@ def mix(
 
 
 def ingest(
-    config: Loaded | Path | str, corpus: str, *, overrides: list[str] | None = None, reporter: Reporter | None = None
-) -> Run:
+    config: Loaded | Path | str, corpus: str, *, overrides: list[str] | None = None, reporter: Reporter | None = None,
+    rehash: bool = False,
+) -> Run:  # fmt: skip
     """Bring one corpus into the lake, without a flow. Raises ConfigError and TamisError as `run` does."""
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
+    loaded = rehashing(loaded) if rehash else loaded
     entry = _corpus(loaded, corpus)
     work = begin(loaded, f"ingest {corpus}", {}, None, reporter)
     return recorded(work, lambda: ingest_corpus(work, corpus, entry))

@@ -11,5 +11,8 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LakeOption = Annotated[Path | None, typer.Option("--lake", help="The lake; default: that of the configuration.")]
+RehashOption = Annotated[
+    bool, typer.Option("--rehash", help="Digest every input file; default: those whose size, mtime or inode moved.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DEFAULT_CONFIG = Path("flows.yaml")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..storage.errors import ConfigError
-from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, QuietOption, SetOption
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, QuietOption, RehashOption, SetOption
 
 
 def run_command(
@@ -17,6 +17,7 @@ def run_command(
     overrides: SetOption = None,
     prefect: Annotated[bool, typer.Option(help="Run under Prefect: tasks, retries, artifacts.")] = True,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: the flow's, or the processors.")] = None,
+    rehash: RehashOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -27,8 +28,9 @@ def run_command(
 
     with _resumable():
         done = api.run(
-            config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
-        )
+            config, flow, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers,
+            rehash=rehash,
+        )  # fmt: skip
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 
@@ -43,6 +45,7 @@ def mix_command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads; default: the mixture's, or the processors.")
     ] = None,
+    rehash: RehashOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -53,8 +56,9 @@ def mix_command(
 
     with _resumable():
         done = api.mix(
-            config, mixture, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers
-        )
+            config, mixture, overrides=overrides, prefect=prefect, reporter=Reporter(quiet=quiet), workers=workers,
+            rehash=rehash,
+        )  # fmt: skip
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 
@@ -129,6 +133,7 @@ def ingest_command(
     corpus: Annotated[str, typer.Argument(help="Name of the corpus.")],
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = None,
+    rehash: RehashOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -138,7 +143,7 @@ def ingest_command(
     from .summaries import print_run
 
     with _resumable():
-        done = api.ingest(config, corpus, overrides=overrides, reporter=Reporter(quiet=quiet))
+        done = api.ingest(config, corpus, overrides=overrides, reporter=Reporter(quiet=quiet), rehash=rehash)
     print_run(done, as_json)
     raise typer.Exit(done.exit_code)
 

@@ -38,6 +38,7 @@ class Files(Strict):
     )
     on_bad: Literal["quarantine", "fail"] = "quarantine"
     shard_bytes: Size = Field(128 << 20, description="most bytes of text in a shard")
+    rehash: bool = Field(False, description="digest every file again, also where size, mtime and inode are unchanged")
 
     @field_validator("files", mode="before", json_schema_input_type=str | list[str])
     @classmethod

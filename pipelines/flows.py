@@ -50,12 +50,17 @@ def nothing_new(work: Work, name: str, flow: FlowEntry) -> bool:
 
 
 def finished_run(work: Work, name: str, flow: FlowEntry) -> str | None:
-    """Return a finished run of this very flow, where the raw files are those of the newest snapshots; else None."""
+    """Return a finished run of this very flow, where the raw files are those of the newest snapshots; else None.
+
+    With `rehash` that is not known before their bytes are digested.
+    """
     config = work.config
     entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
     entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
     found = {}
     for corpus, entry in entries.items():
+        if entry.rehash:
+            return None
         last = unchanged(work.lake, corpus, list_inputs(entry.files, work.root), ingest_options(entry))
         if last is None:
             return None

@@ -1,5 +1,7 @@
 """The stage that turns raw files into a snapshot, and the target sets with their held-out part."""
 
+from functools import partial
+
 import numpy as np
 
 from ..selectors.keyed import stream_key, uniform
@@ -7,6 +9,7 @@ from ..storage.ingest import FileRecord, IngestOptions, Pack, first_bad, plan_pa
 from ..storage.inputs import InputFile, list_inputs
 from ..storage.lake import Lake
 from ..storage.readers import ReadOptions
+from ..storage.seen_files import seen_table
 from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
 from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, plan_reading
 from ..storage.survivors import Survivors
@@ -38,27 +41,29 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
     files = list_inputs(entry.files, work.root)
 
     def read_new(stage: Stage) -> Snapshot:
-        plan = plan_reading(work.lake, corpus, files, options)
+        digesting = partial(work.map, f"digest {corpus}")
+        plan = plan_reading(work.lake, corpus, files, options, entry.rehash, digesting)
+        work.log.seen(corpus, seen_table(files, plan.digests, plan.unread))
         _refuse_known(work, corpus, plan, options)
-        fresh = _read(work, corpus, plan_packs(plan.unread), options)
+        fresh = _read(work, corpus, plan, options)
         stage.computed, stage.reused = len(fresh), len(plan.reused)
-        if not fresh and (last := unchanged(work.lake, corpus, files, options)):
+        last = None if fresh else unchanged(work.lake, corpus, files, options)
+        if last and {f.name: f.sha256 for f in last.files} == {f.name: f.sha256 for f, _ in plan.reused}:
             return last
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
 
     return work.stage(f"ingest {corpus}", read_new)
 
 
-def _read(
-    work: Work, corpus: str, packs: list[list[InputFile]], options: IngestOptions
-) -> list[tuple[FileRecord, Pack]]:
+def _read(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> list[tuple[FileRecord, Pack]]:
     """Read packs side by side, and where there are fewer than workers, each with several threads."""
-    workers = work.engine.workers
+    workers, packs = work.engine.workers, plan_packs(plan.unread)
+    digests = {name: digest.sha256 for name, digest in plan.digests.items()}
     ahead = ROW_GROUPS_AHEAD * workers // max(1, min(workers, len(packs))) if workers > 1 else 0
     with work.engine.inner_map() as inner:
 
         def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
-            done = read_pack(work.lake, corpus, pack, options, inner, ahead)
+            done = read_pack(work.lake, corpus, pack, options, inner, ahead, digests)
             return [(record, done) for record in done.files]
 
         return [pair for pairs in work.map(f"ingest {corpus}", read, packs) for pair in pairs]

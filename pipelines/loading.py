@@ -3,7 +3,7 @@
 import os
 import re
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +56,16 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
     config = _validated(tree, path.name)
     resolved = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return Loaded(config, path.resolve().parent, resolved)
+
+
+def rehashing(loaded: Loaded) -> Loaded:
+    """Return the configuration with every file of its corpora and targets to be digested again."""
+    config = loaded.config
+    entries = {
+        group: {name: entry.model_copy(update={"rehash": True}) for name, entry in getattr(config, group).items()}
+        for group in ("corpora", "targets")
+    }
+    return replace(loaded, config=config.model_copy(update=entries))
 
 
 @lru_cache(maxsize=8)

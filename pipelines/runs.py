@@ -16,9 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from ..storage.errors import LakeError
 from ..storage.lake import Lake, process_alive, read_json
 from ..storage.publish import HOST, published_bytes
+from ..storage.seen_files import seen_summary
 from .alarms import Alarm
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -63,6 +66,8 @@ class RunRecord:
     snapshot: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each corpus: how many files were trusted, digested and read; `inputs/` beside has it for every file."""
     tokenizer: str = ""
     tokens_key: str = ""
     stages: list[Stage] = field(default_factory=list)
@@ -116,6 +121,11 @@ class RunLog:
         self.record.alarms.append(asdict(alarm))
         self.event("alarm", **asdict(alarm))
 
+    def seen(self, corpus: str, files: pa.Table) -> None:
+        """Note how the files of a corpus came to be known."""
+        self.record.inputs[corpus] = seen_summary(files)
+        self._lake.publish_table(self._lake.run(self.record.run) / "inputs" / f"{corpus}.parquet", files)
+
     def event(self, kind: str, **details: Any) -> None:
         """Append a line to the run's log."""
         line = json.dumps({"time": _now(), "event": kind, **details}, ensure_ascii=False)
@@ -142,6 +152,9 @@ class Unrecorded(RunLog):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.record = RunRecord(new_run_id(), "", "", started=_now())
+
+    def seen(self, corpus: str, files: pa.Table) -> None:
+        """Do nothing."""
 
     def event(self, kind: str, **details: Any) -> None:
         """Do nothing."""

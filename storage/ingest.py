@@ -2,10 +2,10 @@
 
 Files are read in *packs*: a large file alone, small ones together. A pack's record is published after its shards, so a
 run that was killed reads only the packs again that were in flight. A file whose size, mtime and inode are those of its
-record is trusted; any other is digested, and read only where its bytes are new.
+record is trusted; any other is digested, and read only where its bytes are new (`snapshots.plan_reading`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -94,14 +94,17 @@ def plan_packs(files: Iterable[InputFile]) -> list[list[InputFile]]:
 
 
 def read_pack(
-    lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions, map: Map = map, ahead: int = 0
-) -> Pack:
+    lake: Lake, corpus: str, files: list[InputFile], options: IngestOptions, map: Map = map, ahead: int = 0,
+    digests: Mapping[str, str] | None = None,
+) -> Pack:  # fmt: skip
     """Read files into published shards and quarantine, publish the pack's record and return it.
 
     `map` may parse on several threads, and `ahead` row groups may wait for being written meanwhile; the pack is the
-    same. Raises InputError at the first bad record where the options say `on_bad: fail`.
+    same. `digests` are those that are known, by file: bytes that changed under an unchanged stat make another pack.
+    Raises InputError at the first bad record where the options say `on_bad: fail`.
     """
-    key = fingerprint([corpus, options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files]])
+    known = [digests[file.name] for file in files if file.name in digests] if digests else []
+    key = fingerprint([corpus, options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files], *known])
     with (
         ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes, ahead) as writer,
         QuarantineWriter(lake.quarantine(corpus, key), lake.scratch) as quarantine,

@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import LakeError
-from .fingerprint import TableDigest, file_sha256, fingerprint
+from .fingerprint import TableDigest, fingerprint
 from .ingest import FileRecord, IngestOptions, Pack, load_packs, load_shards, stat_of
 from .inputs import InputFile
 from .lake import Lake, read_json
 from .publish import temporary_path
+from .readers import Map
 from .schema import EXCLUDED
+from .seen_files import Digested, digest_file
 from .shards import Mask, Shard
 
 
@@ -60,10 +62,18 @@ class ReadingPlan:
 
     reused: tuple[tuple[FileRecord, Pack], ...]
     unread: tuple[InputFile, ...]
+    digests: Mapping[str, Digested]
+    """Of the files that could not be trusted and may yet be known, by name."""
 
 
-def plan_reading(lake: Lake, corpus: str, files: Sequence[InputFile], options: IngestOptions) -> ReadingPlan:
-    """Match listed files with what was read before; digest those whose size, mtime or inode moved."""
+def plan_reading(
+    lake: Lake, corpus: str, files: Sequence[InputFile], options: IngestOptions, rehash: bool = False, map: Map = map
+) -> ReadingPlan:
+    """Match listed files with what was read before.
+
+    A file whose size, mtime and inode are those of its record is trusted, unless `rehash`; any other that may be known
+    is digested, by `map`.
+    """
     known: dict[str, list[tuple[FileRecord, Pack]]] = {}
     for pack in load_packs(lake, corpus, options.key):
         for record in pack.files:
@@ -71,29 +81,40 @@ def plan_reading(lake: Lake, corpus: str, files: Sequence[InputFile], options: I
                 known.setdefault(record.name, []).append((record, pack))
     last = newest(lake, corpus)
     latest = {f.name: f for f in last.files} if last else {}
-    reused, unread = [], []
-    for file in files:
-        found = _match(file, known.get(file.name, []), latest.get(file.name))
-        if found:
-            reused.append(found)
-        else:
-            unread.append(file)
-    return ReadingPlan(tuple(reused), tuple(unread))
+    found: dict[str, tuple[FileRecord, Pack] | None] = {}
+    if not rehash:
+        found = {f.name: _trusted(f, known.get(f.name, []), latest.get(f.name)) for f in files}
+    doubtful = [f for f in files if not found.get(f.name) and _may_be(f, known.get(f.name, []))]
+    digests = dict(zip((f.name for f in doubtful), map(digest_file, doubtful), strict=True)) if doubtful else {}
+    for file in doubtful:
+        found[file.name] = _of_bytes(file, known[file.name], digests[file.name].sha256)
+    reused = tuple(pair for file in files if (pair := found.get(file.name)))
+    return ReadingPlan(reused, tuple(file for file in files if not found.get(file.name)), digests)
 
 
-def _match(
+def _trusted(
     file: InputFile, candidates: list[tuple[FileRecord, Pack]], latest: FileRecord | None
 ) -> tuple[FileRecord, Pack] | None:
-    """Find the record of a file that has not changed, trusting its stat before reading its bytes."""
-    for record, pack in candidates:
-        if record.is_still(file):
-            return record, pack
+    """Find the record of a file by its stat; two readings with one stat and other bytes are told apart by the newest.
+
+    A digest may have found the bytes of an old reading under a new stat, which only the newest snapshot knows.
+    """
     if latest and latest.is_still(file):
-        same = ((latest, p) for r, p in candidates if r.sha256 == latest.sha256 and r.below == latest.below)
-        return next(same, None)
-    if not any(record.below == file.below and record.size == file.size for record, _ in candidates):
-        return None
-    sha256 = file_sha256(file.path)
+        same = ((latest, p) for r, p in candidates if (r.sha256, r.below) == (latest.sha256, latest.below))
+        if found := next(same, None):
+            return found
+    still = [(record, pack) for record, pack in candidates if record.is_still(file)]
+    return still[0] if len({record.sha256 for record, _ in still}) == 1 else None
+
+
+def _may_be(file: InputFile, candidates: list[tuple[FileRecord, Pack]]) -> bool:
+    return any(record.below == file.below and record.size == file.size for record, _ in candidates)
+
+
+def _of_bytes(
+    file: InputFile, candidates: list[tuple[FileRecord, Pack]], sha256: str
+) -> tuple[FileRecord, Pack] | None:
+    """Find the record of a file by its bytes."""
     same = ((r, p) for r, p in candidates if r.below == file.below and r.sha256 == sha256)
     return next(((replace(r, **stat_of(file)), p) for r, p in same), None)
 
