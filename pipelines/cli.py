@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..storage.errors import TamisError
-from . import cli_looking, cli_planning, cli_working
+from . import cli_cleaning, cli_looking, cli_planning, cli_working
 
 app = typer.Typer(
     name="tamis", help="Choose the documents that a language model should be trained on.", no_args_is_help=True,
@@ -33,6 +33,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": cli_looking.list_command,
     "sql": cli_looking.sql_command,
     "verify": cli_looking.verify_command,
+    "clean": cli_cleaning.clean_command,
     "schema": cli_looking.schema_command,
 }
 for _name, _command in _COMMANDS.items():

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from .alarm_limits import AlarmLimits, Alarms
 from .amounts import Size
 from .engine_entry import Engine
+from .keep_entry import Keep
 from .mixture_entries import Mixture
 from .model_entries import ModelEntry
 from .outputs import Output
@@ -103,6 +104,7 @@ class Config(Strict):
         "words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget"
     )
     alarms: Alarms = AlarmLimits()
+    keep: Keep = Keep()
     corpora: dict[Name, Corpus] = Field(default_factory=dict)
     targets: dict[Name, TargetSet] = Field(default_factory=dict)
     models: dict[Name, ModelEntry] = Field(default_factory=dict)

@@ -49,6 +49,10 @@ def fit_step(
         "step": step,
     }
     path = work.lake.state(fingerprint(inputs.fit_recipe() | data)) / "state.safetensors"
+    for column in (*inputs.columns, *inputs.asked):
+        work.lake.feature(column.key)  # the step uses it, also where all that is made of it is there
+    if inputs.selector.summary_type is not None:
+        _summaries(work, inputs.selector)
     if not path.exists():
         _fit(work, step, inputs, survivors, targets, path)
     else:
@@ -88,11 +92,16 @@ def _fit(
     work.stage(f"fit {step}", fit)
 
 
+def _summaries(work: Work, selector: Selector) -> Path:
+    """Return the folder of a selector's summaries, by shard and survivors."""
+    return work.lake.state(fingerprint({"summary": summary_recipe(selector)}))
+
+
 def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage: Stage) -> Any:
     """Return the merged summary of all shards; each shard's own is kept."""
     assert selector.summary_type is not None
     survivors = reader.survivors
-    folder = work.lake.state(fingerprint({"summary": summary_recipe(selector)}))
+    folder = _summaries(work, selector)
     paths = {s: folder / f"{survivors.digests[s.digest]}.safetensors" for s in survivors.shards}
     todo = [s for s in survivors.shards if not paths[s].exists()]
     stage.reused = len(survivors.shards) - len(todo)

@@ -24,8 +24,13 @@ def plan_path(work: Work, name: str, flow: FlowEntry) -> Path:
     config = work.config
     entries: dict[str, Files] = {flow.corpus: config.corpora[flow.corpus]}
     entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
-    listed = {corpus: fingerprint([[asdict(f) | {"path": f.path.as_posix()} for f in list_inputs(e.files, work.root)],
-                                   e.model_dump(mode="json")]) for corpus, e in entries.items()}  # fmt: skip
+    listed = {
+        corpus: fingerprint([
+            [asdict(f) | {"path": f.path.as_posix()} for f in list_inputs(e.files, work.root)],
+            e.model_dump(mode="json", exclude={"rehash"}),
+        ])
+        for corpus, e in entries.items()
+    }  # fmt: skip
     return work.lake.plan(flow_fingerprint(work, name, flow, listed))
 
 

@@ -10,6 +10,7 @@ from ..features.base import Feature
 from ..storage.catalog import build_catalog
 from ..storage.errors import TamisError
 from ..storage.lake import Lake
+from ..storage.sweeping import lease_of, wait_until_clean
 from .compiling import compiling_announced
 from .engine import Threads
 from .loading import Loaded
@@ -81,8 +82,12 @@ def begin(
     tokens.identity()  # a tokenizer that cannot be loaded is an error before any work
     lake = Lake.open(loaded.lake, create=True)
     lake.sweep_scratch()
-    return Work(
+    work = Work(
         lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
         engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved),
         reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
+    if wait_until_clean(lake, work.reporter.say):  # after the record is published: whoever cleans would see it
+        build_catalog(lake)
+        lease_of(lake).unlink(missing_ok=True)
+    return work

@@ -143,6 +143,7 @@ class RunLog:
         """Publish the record as it stands."""
         with self._lock:
             value = asdict(self.record)
+        self._lake.publish_uses(self._lake.run(self.record.run))
         self._lake.publish_json(self._lake.run(self.record.run) / "run.json", value)
 
 

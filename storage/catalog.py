@@ -9,6 +9,7 @@ and empty while there is nothing.
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .errors import LakeError
 from .lake import Lake, process_alive, read_json
 from .publish import HOST, publishing
 from .snapshots import Snapshot, corpora, newest
+from .sweeping import lease_of
 
 _TABLES = {
     "corpora": "corpus VARCHAR, kind VARCHAR, snapshot VARCHAR, records BIGINT, documents BIGINT, quarantined BIGINT, "
@@ -55,6 +57,7 @@ def build_catalog(lake: Lake) -> None:
 
     Where another run ended meanwhile it is built again: an older view of the lake must not be the last one published.
     """
+    lake = replace(lake, used=set())  # looking at everything is no use of it
     for _ in range(BUILDS_AT_MOST):
         seen = _runs_seen(lake)
         with publishing(lake.catalog, lake.scratch) as temporary:
@@ -141,7 +144,7 @@ def connect(lake: Lake) -> Any:
 
     It is attached to a database of its own in memory: DuckDB shares one open file among all connections of a process,
     so an older reader would hide what was published since. A lake that was moved gets its views in memory, because
-    those in the file name the old place.
+    those in the file name the old place; and so does one that is being cleaned, or was until somebody killed that.
     """
     if not lake.catalog.exists():
         raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')
@@ -149,7 +152,8 @@ def connect(lake: Lake) -> Any:
     connection.execute(f"attach '{quoted(lake.catalog)}' as catalog (read_only)")
     connection.execute("use catalog")
     here = f"{lake.root}{os.sep}"
-    if connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [here]).fetchall():
+    moved = connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [here]).fetchall()
+    if moved or lease_of(lake).exists():
         connection.execute("use memory")
         fill_catalog(connection, lake)
     return connection

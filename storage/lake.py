@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .publish import HOST, publish_bytes, publish_json, publish_link, publish_ta
 FORMAT = 1
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 """What entries of the configuration may be called: names become folders."""
+USES = ("features", "states", "scores", "models", "draws")
+"""The kinds of artefacts that a run notes as it comes to them: no record names them all."""
 CLUSTER_TABLES = "v1"
 """Raised when the tables or maps of clusters change: they are made again, and the catalogue looks at the new ones."""
 
@@ -31,6 +33,8 @@ class Lake:
     """A lake's folder, and the paths in it."""
 
     root: Path
+    used: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Which artefacts of the kinds in `USES` were asked for by this object, as paths below the root."""
 
     @classmethod
     def open(cls, root: Path | str, *, create: bool = False) -> "Lake":
@@ -102,15 +106,15 @@ class Lake:
 
     def feature(self, key: str) -> Path:
         """Folder of a feature's values."""
-        return self.root / "features" / key
+        return self._using("features", key)
 
     def state(self, key: str) -> Path:
         """Folder of a selector's summaries and fitted state."""
-        return self.root / "states" / key
+        return self._using("states", key)
 
     def scores(self, key: str) -> Path:
         """Folder of the scores of one fitted selector."""
-        return self.root / "scores" / key
+        return self._using("scores", key)
 
     def selection(self, key: str) -> Path:
         """Folder of one step's result."""
@@ -122,7 +126,7 @@ class Lake:
 
     def model(self, key: str) -> Path:
         """Folder of one trained model."""
-        return self.root / "models" / key
+        return self._using("models", key)
 
     def training(self, key: str) -> Path:
         """Folder of what a training needs while it goes on: its tokens and its checkpoints."""
@@ -138,7 +142,7 @@ class Lake:
 
     def draw(self, key: str) -> Path:
         """Folder of which documents a mixture has, and how often."""
-        return self.root / "draws" / key
+        return self._using("draws", key)
 
     def mixture(self, name: str, key: str) -> Path:
         """Folder of one published mixture."""
@@ -151,6 +155,14 @@ class Lake:
     def plan(self, key: str) -> Path:
         """File of what was said of a flow before it ran."""
         return self.root / "plans" / f"{key}.json"
+
+    def _using(self, kind: str, key: str) -> Path:
+        self.used.add(f"{kind}/{key}")
+        return self.root / kind / key
+
+    def publish_uses(self, folder: Path) -> None:
+        """Publish in the folder of a run or a selection what was asked for so far."""
+        self.publish_json(folder / "uses.json", sorted(self.used.copy()))  # threads may add to it
 
     def publish_json(self, target: Path, value: Any) -> None:
         """Publish a manifest."""

@@ -107,6 +107,7 @@ class SelectionWriter:
             "recipe": dict(recipe),
             **more,
         }
+        self.lake.publish_uses(self.lake.selection(self.key))
         self.lake.publish_json(self.lake.selection(self.key) / "manifest.json", manifest)
         return manifest
 

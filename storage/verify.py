@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from .lake import Lake, read_json
 from .model_files import model_digest
 from .proxies import REPAIR, read_proxy
 from .publish import DIGEST_FIELD
+from .references import References
 from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
@@ -41,6 +43,15 @@ class Damage:
 
 def verify(lake: Lake) -> Iterator[Damage]:
     """Yield what is damaged or missing, as it is found."""
+    named = set()
+    for damage in _artefacts(lake):
+        named.add(damage.file)
+        yield damage
+    yield from (damage for damage in _missing(lake) if damage.file not in named)
+
+
+def _artefacts(lake: Lake) -> Iterator[Damage]:
+    """Yield what is damaged, or missing of the newest snapshots."""
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
@@ -54,6 +65,29 @@ def verify(lake: Lake) -> Iterator[Damage]:
     for pattern, repair, check in _MANIFESTS:
         for path in sorted(lake.root.glob(pattern)):
             yield from _guarded(path, repair, partial(check, path))
+
+
+def _missing(lake: Lake) -> Iterator[Damage]:
+    """Yield what finished runs decided by and what is not there: `tamis clean` leaves no such run."""
+    records = [r for path in sorted((lake.root / "runs").glob("*/run.json")) if (r := _record(path))]
+    references, seen = References(lake, records), set[str]()
+    for run in records:
+        for path in sorted(references.decisions(run).paths - seen):
+            seen.add(path)
+            file = (
+                lake.root / path / "manifest.json" if path.startswith(("selections/", "draws/")) else lake.root / path
+            )
+            if path.startswith(("selections/", "draws/", "corpora/")) and not file.exists():
+                yield Damage(str(file), f"is missing, and run {run['run']} refers to it", f"`tamis run {run['flow']}`")
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return the record of a finished run; one that cannot be read is named elsewhere."""
+    try:
+        found: dict[str, Any] = read_json(path)
+    except LakeError:
+        return None
+    return found if found.get("status") == "done" else None
 
 
 def _guarded(path: Path, repair: str, check: Callable[[], Iterator[Damage]]) -> Iterator[Damage]:
