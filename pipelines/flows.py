@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from ..storage.errors import ConfigError
+from ..storage.file_changes import file_changes
 from ..storage.fingerprint import fingerprint
 from ..storage.inputs import list_inputs
 from ..storage.lake import read_json
-from ..storage.snapshots import Snapshot
+from ..storage.snapshots import Snapshot, newest
 from ..storage.survivors import Survivors, selected
 from .alarm_limits import limits_of
 from .alarms import alarms, unmet
@@ -144,9 +145,13 @@ def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
 
 def _target(work: Work, name: str) -> TargetParts:
     """Ingest a target set."""
-    entry = work.config.targets[name]
-    snapshot = ingest(work, target_corpus(name), entry)
+    entry, corpus = work.config.targets[name], target_corpus(name)
+    before = newest(work.lake, corpus)
+    snapshot = ingest(work, corpus, entry)
+    work.log.record.files[corpus] = file_changes(before, snapshot)
+    before = newest(work.lake, corpus)
     if snapshot.counts["quarantined"]:
+    record.files[corpus] = file_changes(before, snapshot)
         work.log.warn(f"{snapshot.counts['quarantined']:,} records of the target {name} could not be read")
     visible = visible_target(snapshot, entry, name)
     work.log.record.targets[name] = {

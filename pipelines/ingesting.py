@@ -42,7 +42,8 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
 
     def read_new(stage: Stage) -> Snapshot:
         digesting = partial(work.map, f"digest {corpus}")
-        plan = plan_reading(work.lake, corpus, files, options, entry.rehash, digesting)
+        with stage.looking():
+            plan = plan_reading(work.lake, corpus, files, options, entry.rehash, digesting)
         work.log.seen(corpus, seen_table(files, plan.digests, plan.unread))
         _refuse_known(work, corpus, plan, options)
         fresh = _read(work, corpus, plan, options)

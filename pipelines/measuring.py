@@ -75,8 +75,9 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
     costly = column.feature.cost >= COSTLY
     most = COSTLY_ROWS if costly else None
     todo: dict[tuple[Shard, int, int], int] = {}  # how many rows; which is looked up when their turn comes
-    for shard in survivors.shards:
-        todo |= {(shard, *place): len(rows) for place, rows in _pieces(shard, missing(shard), most)}
+    with stage.looking():
+        for shard in survivors.shards:
+            todo |= {(shard, *place): len(rows) for place, rows in _pieces(shard, missing(shard), most)}
     n_shards = len({shard.digest for shard, _, _ in todo})
     stage.documents, stage.reused = sum(todo.values()), len(survivors.shards) - n_shards
     stage.computed = n_shards

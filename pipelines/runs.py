@@ -43,9 +43,21 @@ class Stage:
     bytes: int = 0
     """What was published meanwhile."""
 
+    seconds_unchanged: float = 0.0
+    """Of `seconds`, those that went into finding out what is there already."""
+
     def reuse(self, items: int) -> None:
         """Count that everything was there."""
         self.reused += items
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Time what is done for input that has not changed."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds_unchanged = round(self.seconds_unchanged + time.monotonic() - begin, 6)
 
 
 @dataclass
@@ -65,6 +77,8 @@ class RunRecord:
     corpus: str = ""
     snapshot: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By corpus: which raw files were new, changed, gone or as they were (`storage/file_changes.py`)."""
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of each corpus: how many files were trusted, digested and read; `inputs/` beside has it for every file."""
