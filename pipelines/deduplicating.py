@@ -51,7 +51,8 @@ def run_dedup(work: Work, step: DedupStep, survivors: Survivors) -> dict[str, An
     if inputs.selector.clustering(fitted.state):  # costly to find, and wanted again for the picture
         scored = score_fitted(work, step.name, inputs, survivors, fitted, "doc_id")
     manifest = _deduplicated(work, step, inputs, survivors, recipe, fitted.state, scored)
-    return picture_clusters(work, step.name, scored, manifest) if scored else manifest
+    manifest = picture_clusters(work, step.name, scored, manifest) if scored else manifest
+    return {**manifest, "fit": dict(fitted.about)}
 
 
 def _deduplicated(

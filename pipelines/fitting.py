@@ -1,24 +1,24 @@
 """Fit a selector, each artefact once.
 
 Summaries are kept by shard and survivors, so a new file in the corpus only adds its own; the state is made again,
-because the pool that it compares with has changed.
+because the pool that it compares with has changed, unless `refit` says otherwise.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..selectors.base import Selector, Target
+from ..selectors.base import Target
 from ..storage.fingerprint import fingerprint
 from ..storage.state import load_state, publish_state
 from ..storage.survivors import Survivors
-from .measuring import Reader, documents_in, measure
-from .plugins import summary_recipe
+from .fit_keys import POOL, STATE, kinship, scores_key, state_key, warm_key
+from .measuring import measure
+from .parents import Parent, find_parent
+from .pool_summaries import Learned, keep, learn, summaries_key
+from .refit_entry import Refit
 from .runs import Stage
-from .sampling import read_sample
 from .selector_inputs import SelectorInputs
 from .work import Work
 
@@ -32,6 +32,21 @@ class Fitted:
     """What the choice is made by, beside the budget."""
     scores: str
     state: Any
+    about: Mapping[str, Any]
+    """For the record of the run: the state's name and those of its scores and of the shards' summaries, where it comes
+    from, and what a later fit must share to use it."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A fit, and the one before it."""
+
+    step: str
+    inputs: SelectorInputs
+    survivors: Survivors
+    targets: Mapping[str, tuple[float | None, Survivors]]
+    refit: Refit
+    parent: Parent | None
 
 
 def fit_step(
@@ -40,78 +55,71 @@ def fit_step(
     inputs: SelectorInputs,
     survivors: Survivors,
     targets: Mapping[str, tuple[float | None, Survivors]],
+    refit: Refit = "fresh",
 ) -> Fitted:
     """Return a fitted selector; the lake has its state afterwards."""
-    data = {
-        "survivors": survivors.digest,
+    selector = inputs.selector
+    made_by = inputs.recipe() | {
+        POOL: survivors.digest,
         "targets": [[name, weight, found.digest] for name, (weight, found) in targets.items()],  # their order matters
         "seed": work.config.seed,
         "step": step,
     }
-    path = work.lake.state(fingerprint(inputs.fit_recipe() | data)) / "state.safetensors"
     for column in (*inputs.columns, *inputs.asked):
         work.lake.feature(column.key)  # the step uses it, also where all that is made of it is there
-    if inputs.selector.summary_type is not None:
-        _summaries(work, inputs.selector)
-    if not path.exists():
-        _fit(work, step, inputs, survivors, targets, path)
-    else:
+    if summaries := summaries_key(selector):
+        work.lake.state(summaries)
+    fresh, kin = state_key(selector, made_by), kinship(selector, made_by) | {"corpus": survivors.corpus}
+    parent, why = (None, "") if refit == "fresh" else find_parent(work.lake, work.flow, step, kin)
+    key = fresh
+    if parent and (refit == "frozen" or (refit == "warm" and parent.pool == made_by[POOL])):
+        key = parent.state
+    elif parent and refit == "warm":
+        key = warm_key(selector, made_by, parent.state)
+    if key != fresh:
+        made_by[STATE] = key
+    path, learned = work.lake.state(key) / "state.safetensors", Learned()
+    if path.exists():
         work.stage(f"fit {step}", lambda stage: stage.reuse(1))
-    recipe = inputs.recipe() | data
-    scores = fingerprint(inputs.score_recipe() | data)
-    return Fitted(fingerprint(recipe), recipe, scores, load_state(path, inputs.selector.state_type))
+        how = "frozen" if parent and refit == "frozen" else "found"
+    else:
+        learned = _fit(work, _Asked(step, inputs, survivors, targets, refit, parent), path)
+        how = "merged" if learned.merged else "warm" if parent and refit == "warm" else "fitted"
+    scores = scores_key(selector, made_by)
+    about = {
+        "refit": refit, "how": how, "why": why or learned.why, "merged": learned.merged, "state": key,
+        "parent": asdict(parent) if parent else None, "pool": made_by[POOL], "kin": kin, "scores": scores,
+        "summaries": summaries,
+    }  # fmt: skip
+    return Fitted(fingerprint(made_by), made_by, scores, load_state(path, selector.state_type), about)
 
 
-def _fit(
-    work: Work,
-    step: str,
-    inputs: SelectorInputs,
-    survivors: Survivors,
-    targets: Mapping[str, tuple[float | None, Survivors]],
-    path: Path,
-) -> None:
-    selector, pool = inputs.selector, inputs.pool(work.lake, survivors)
+def _fit(work: Work, asked: _Asked, path: Path) -> Learned:
+    """Publish the state; return what was learned of the pool for it."""
+    step, selector, parent = asked.step, asked.inputs.selector, asked.parent
+    pool = asked.inputs.pool(work.lake, asked.survivors)
     samples = []
-    for name, (weight, found) in targets.items():
-        for column in inputs.columns:
+    for name, (weight, found) in asked.targets.items():
+        for column in asked.inputs.columns:
             measure(work, found, column)
-        samples.append(Target(name, weight, inputs.target(work.lake, found).batches))
-    for column in pool.measured if selector.summary_type or selector.sample_size else ():
-        measure(work, survivors, column)
-    summary = None
-    if selector.summary_type:
-        summary = work.stage(f"summarise {step}", partial(_summarise, work, step, selector, pool))
-    elif size := selector.sample_size:
-        key = work.draw(step)("sample")
-        summary = work.stage(f"sample {step}", partial(read_sample, work, f"sample {step}", pool, size, key))
+        samples.append(Target(name, weight, asked.inputs.target(work.lake, found).batches))
+    for column in pool.measured if selector.learns else ():
+        measure(work, asked.survivors, column)
+    merging = asked.refit == "merge"
+    learned = learn(work, step, asked.inputs, pool, work.lake.state(parent.state) if merging and parent else None)
+    earlier = None
+    if parent and asked.refit == "warm":
+        earlier = load_state(work.lake.state(parent.state) / "state.safetensors", selector.state_type)
 
     def fit(stage: Stage) -> None:
         stage.computed = 1
-        publish_state(work.lake, path, selector.fit(summary, samples, work.draw(step)))
+        if merging:
+            keep(work.lake, path.parent, selector, learned)
+        if earlier is None:
+            state = selector.fit(learned.value, samples, work.draw(step))
+        else:
+            state = selector.fit_from(earlier, learned.value, samples, work.draw(step))
+        publish_state(work.lake, path, state)
 
     work.stage(f"fit {step}", fit)
-
-
-def _summaries(work: Work, selector: Selector) -> Path:
-    """Return the folder of a selector's summaries, by shard and survivors."""
-    return work.lake.state(fingerprint({"summary": summary_recipe(selector)}))
-
-
-def _summarise(work: Work, step: str, selector: Selector, reader: Reader, stage: Stage) -> Any:
-    """Return the merged summary of all shards; each shard's own is kept."""
-    assert selector.summary_type is not None
-    survivors = reader.survivors
-    folder = _summaries(work, selector)
-    paths = {s: folder / f"{survivors.digests[s.digest]}.safetensors" for s in survivors.shards}
-    todo = [s for s in survivors.shards if not paths[s].exists()]
-    stage.reused = len(survivors.shards) - len(todo)
-    stage.computed = len(todo)
-    items = reader.items(todo)
-    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), items, documents_in)
-    for shard, pieces in groupby(results, key=lambda r: r[0]):
-        publish_state(work.lake, paths[shard], selector.merge([summary for _, summary in pieces]))
-    merged = None
-    for shard in survivors.shards:
-        loaded = load_state(paths[shard], selector.summary_type)
-        merged = loaded if merged is None else selector.merge([merged, loaded])
-    return merged
+    return learned

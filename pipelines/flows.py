@@ -28,11 +28,12 @@ from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .measuring import feature_key, measure, tokens_column
 from .selecting import run_select
+from .parents import states_before, states_of
 from .step_entries import DecontaminateStep, DedupStep, FilterStep, TrainStep
 from .work import Trained, Work
 
-NOT_COMPUTED_WITH: dict[str, Any] = {"engine": True, "alarms": True, "steps": {"__all__": {"alarms"}}}
-"""What a flow says and no artefact depends on."""
+NOT_COMPUTED_WITH: dict[str, Any] = {"engine": True, "alarms": True, "steps": {"__all__": {"alarms", "refit"}}}
+"""What a flow says and no artefact depends on: of `refit`, what it came to is asked."""
 
 
 class TargetParts(NamedTuple):
@@ -66,14 +67,19 @@ def finished_run(work: Work, name: str, flow: FlowEntry) -> str | None:
         if last is None:
             return None
         found[corpus] = last.key
-    path = work.lake.root / "runs" / "finished" / f"{flow_fingerprint(work, name, flow, found)}.json"
+    before = states_before(work.lake, name, flow.steps)
+    path = work.lake.root / "runs" / "finished" / f"{flow_fingerprint(work, name, flow, found, before)}.json"
     return str(read_json(path)["run"]) if path.exists() else None
 
 
-def flow_fingerprint(work: Work, name: str, flow: FlowEntry, snapshots: dict[str, str]) -> str:
-    """Name what a flow computes over these snapshots."""
+def flow_fingerprint(
+    work: Work, name: str, flow: FlowEntry, snapshots: dict[str, str], states: Mapping[str, Any]
+) -> str:
+    """Name what a flow computes over these snapshots; `states` are those that steps have from history."""
+    history = {"states": dict(states)} if states else {}
     return fingerprint(
-        {
+        history
+        | {
             "flow": flow.model_dump(exclude=NOT_COMPUTED_WITH),
             "targets": {n: work.config.targets[n].holdout for n in target_names(work.config, flow)},
             "features": _features_used(work, flow),
@@ -103,6 +109,7 @@ def _features_used(work: Work, flow: FlowEntry) -> list[str]:
 def curate(work: Work, name: str, flow: FlowEntry) -> None:
     """Do everything that the flow says; what the lake has already is not done again."""
     record = work.log.record
+    work = replace(work, flow=name)
     entry = work.config.corpora[flow.corpus]
     snapshot = ingest_corpus(work, flow.corpus, entry)
     work.show()
@@ -129,7 +136,8 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     if flow.outputs:
         record.outputs = export(work, Chosen(name, record, survivors, manifest["selection"]), flow.outputs)
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
-    record.fingerprint = flow_fingerprint(work, name, flow, snapshots)
+    states = states_of(record.steps, flow.steps)
+    record.fingerprint = flow_fingerprint(work, name, flow, snapshots, states)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
 
 
@@ -139,7 +147,9 @@ def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
     snapshot = ingest(work, corpus, entry)
     record.corpus, record.snapshot, record.counts = corpus, snapshot.key, dict(snapshot.counts)
     if bad := snapshot.counts["quarantined"]:
+    before = newest(work.lake, corpus)
         work.log.warn(f"{bad:,} records of {corpus} could not be read; `tamis sql 'from quarantine'` lists them")
+    record.files[corpus] = file_changes(before, snapshot)
     return snapshot
 
 
@@ -149,9 +159,7 @@ def _target(work: Work, name: str) -> TargetParts:
     before = newest(work.lake, corpus)
     snapshot = ingest(work, corpus, entry)
     work.log.record.files[corpus] = file_changes(before, snapshot)
-    before = newest(work.lake, corpus)
     if snapshot.counts["quarantined"]:
-    record.files[corpus] = file_changes(before, snapshot)
         work.log.warn(f"{snapshot.counts['quarantined']:,} records of the target {name} could not be read")
     visible = visible_target(snapshot, entry, name)
     work.log.record.targets[name] = {
@@ -184,7 +192,7 @@ def _summary(step: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a run's record keeps of a step."""
     kept = ("kind", "selection", "entered", "kept", "bytes_kept", "tokens_entered", "tokens_kept", "reasons",
             "selector", "budget", "cuts", "shortfall", "health", "clusters", "rounds", "action",
-            "unprotected")  # fmt: skip
+            "unprotected", "fit")  # fmt: skip
     return {"name": step.name, **{k: manifest[k] for k in kept if k in manifest}}
 
 

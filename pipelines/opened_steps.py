@@ -18,21 +18,21 @@ import pyarrow.compute as pc
 from ..selectors.base import Around, Selector, Target
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError, LakeError
-from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake, read_json
 from ..storage.shards import Shard
 from ..storage.state import load_state
+from ..storage.survivors import mask_digest
+from .fit_keys import scores_key, state_key
 from .measuring import Reader
 from .opened_runs import KeptColumn, KeyedFeatures, OpenedRun
 from .plugins import make_selector
-from .selector_inputs import SelectorInputs, fit_recipe, score_recipe, selector_inputs
+from .selector_inputs import SelectorInputs, selector_inputs
 
 Bools = npt.NDArray[np.bool_]
 Place = tuple[str, int]
 """Shard and row of a document."""
 VERDICTS_KEPT = 16
 """Shards whose verdicts are kept in memory, 17 bytes a document."""
-_DATA = ("survivors", "targets", "seed", "step")
 _OF_DEDUP = ("corpus", "fitted", "tokens")
 
 
@@ -96,12 +96,8 @@ class OpenedStep:
     @cached_property
     def state(self) -> Any:
         """What it had learned."""
-        path = self.run.lake.state(self._key(fit_recipe)) / "state.safetensors"
+        path = self.run.lake.state(state_key(self.selector, self.made_by)) / "state.safetensors"
         return load_state(self._there(path, "the state"), self.selector.state_type)
-
-    def _key(self, part: Callable[[Selector, dict[str, Any]], dict[str, Any]]) -> str:
-        recipe = {name: value for name, value in self.made_by.items() if name not in _DATA}
-        return fingerprint(part(self.selector, recipe) | {name: self.made_by[name] for name in _DATA})
 
     def _there(self, path: Path, what: str) -> Path:
         if not path.exists():
@@ -112,8 +108,11 @@ class OpenedStep:
 
     def scores(self, shard: Shard) -> pa.Table:
         """Return what `score` returned for the documents of a shard, with `row`, `kept` and `judged`."""
-        path = self.run.lake.scores(self._key(score_recipe)) / f"{shard.digest}.parquet"
-        table, verdicts = self.run.lake.table(self._there(path, "a score")), self.verdicts(shard)
+        verdicts = self.verdicts(shard)
+        entered = np.zeros(shard.rows, dtype=np.bool_)
+        entered[verdicts.column("row").to_numpy()] = True
+        folder = self.run.lake.scores(scores_key(self.selector, self.made_by))
+        table = self.run.lake.table(self._there(folder / f"{mask_digest(shard, entered)}.parquet", "a score"))
         return table.append_column("kept", verdicts.column("kept")).append_column("judged", verdicts.column("score"))
 
     def verdicts(self, shard: Shard) -> pa.Table:

@@ -16,6 +16,7 @@ from .config import Files, FlowEntry
 from .flow_checks import target_names
 from .flows import finished_run, flow_fingerprint
 from .ingesting import target_corpus
+from .parents import states_before
 from .work import Work
 
 
@@ -31,7 +32,8 @@ def plan_path(work: Work, name: str, flow: FlowEntry) -> Path:
         ])
         for corpus, e in entries.items()
     }  # fmt: skip
-    return work.lake.plan(flow_fingerprint(work, name, flow, listed))
+    before = states_before(work.lake, name, flow.steps)
+    return work.lake.plan(flow_fingerprint(work, name, flow, listed, before))
 
 
 def stored_plan(work: Work, name: str, flow: FlowEntry) -> dict[str, Any]:

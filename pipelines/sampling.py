@@ -38,6 +38,16 @@ def read_sample(work: Work, name: str, reader: Reader, size: int, key: int, stag
     return batch
 
 
+def merge_samples(old: pa.Table, more: pa.RecordBatch | None, size: int, key: int) -> pa.RecordBatch:
+    """Return the sample of two pools that share no document, from the samples of both: what `read_sample` gives."""
+    table = old if more is None else pa.concat_tables([old.cast(more.schema), pa.Table.from_batches([more])])
+    number = uniform(table.column("doc_key").to_numpy(), key)
+    table = table.append_column(NUMBER, pa.array(number))
+    table = table.sort_by([(NUMBER, "ascending"), ("doc_key", "ascending")])
+    (batch,) = table.slice(0, size).drop_columns(NUMBER).combine_chunks().to_batches()
+    return batch
+
+
 def _limit(reader: Reader, size: int, key: int) -> float:
     """Return the largest number that belongs to the sample."""
     smallest = np.empty(0)

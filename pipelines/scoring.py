@@ -1,4 +1,4 @@
-"""Score the documents of a step with a fitted selector, each shard once."""
+"""Score the documents of a step with a fitted selector, each shard once for a state and what is left of the shard."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..selectors.base import Selector
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
-from .fitting import Fitted, fit_step
+from .fitting import Fitted
 from .measuring import Reader, documents_in, measure
 from .runs import Stage
 from .selector_inputs import SelectorInputs
@@ -31,9 +31,13 @@ class Scored:
     reader: Reader
     folder: Path
 
+    def path(self, shard: Shard) -> Path:
+        """Return the file of a shard's scores, which is named by the rows that were scored."""
+        return self.folder / f"{self.reader.survivors.digests[shard.digest]}.parquet"
+
     def table(self, shard: Shard) -> pa.Table:
         """Return `row` and what `score` returned for the survivors of a shard, in row order."""
-        return self.reader.lake.table(self.folder / f"{shard.digest}.parquet")
+        return self.reader.lake.table(self.path(shard))
 
     def of_batch(self, shard: Shard, batch: pa.RecordBatch) -> pa.Table:
         """Return what `score` returned for a batch that the reader read of a shard."""
@@ -44,24 +48,13 @@ class Scored:
         return table.slice(int(start), batch.num_rows).drop_columns(["row", "doc_key"])
 
 
-def score_step(
-    work: Work,
-    step: str,
-    inputs: SelectorInputs,
-    survivors: Survivors,
-    targets: Mapping[str, tuple[float | None, Survivors]],
-) -> Scored:
-    """Bring the features, summaries, state and scores of a step into the lake."""
-    return score_fitted(work, step, inputs, survivors, fit_step(work, step, inputs, survivors, targets))
-
-
 def score_fitted(
     work: Work, step: str, inputs: SelectorInputs, survivors: Survivors, fitted: Fitted, *more: str
 ) -> Scored:
     """Bring the scores of what `fit_step` returned into the lake; `more` are columns of the shard for later readers."""
     reader = inputs.pool(work.lake, survivors, *more)
     scored = Scored(fitted.key, fitted.recipe, inputs.selector, fitted.state, reader, work.lake.scores(fitted.scores))
-    todo = [s for s in survivors.shards if not (scored.folder / f"{s.digest}.parquet").exists()]
+    todo = [s for s in survivors.shards if not scored.path(s).exists()]
     for column in reader.measured if todo else ():
         measure(work, survivors, column)
     work.stage(f"score {step}", partial(_score, work, step, scored, todo))
@@ -82,7 +75,7 @@ def _score(work: Work, step: str, scored: Scored, todo: list[Shard], stage: Stag
         work.map(f"score {step}", score, reader.items(todo), documents_in), key=lambda r: r[0]
     ):
         table = pa.concat_tables([t for _, t in pieces]).combine_chunks()
-        work.lake.publish_table(scored.folder / f"{shard.digest}.parquet", table)
+        work.lake.publish_table(scored.path(shard), table)
 
 
 def score_tables(scored: Scored) -> Iterator[pa.Table]:

@@ -14,13 +14,15 @@ from ..storage.selections import SelectionWriter, load_selection
 from ..storage.survivors import Survivors, selected
 from .cluster_pictures import picture_clusters
 from .cut_inputs import Streams, resolve_rule
+from .fitting import fit_step
 from .health import effective_size, length_correlation, score_counts
 from .measuring import measure, tokens_column, tokens_of
 from .plugins import make_selector, naming
 from .refining import Refined, Rounds, refine_recipe
+from .refit_entry import check_refit
 from .round_scores import RoundScores, round_scores, scores_of_rounds
 from .runs import Stage
-from .scoring import Scored, score_step, score_tables
+from .scoring import Scored, score_fitted, score_tables
 from .selector_inputs import SelectorInputs, selector_inputs
 from .step_entries import SelectStep
 from .verdicts import decide
@@ -42,6 +44,7 @@ def chooser(step: SelectStep, features: Mapping[str, Feature]) -> SelectorInputs
         )
     if selector.per and step.cut.shares:
         raise ConfigError(f"step {step.name!r}: cut: {step.select} gives out the shares itself; leave `shares` out")
+    check_refit(selector, step.refit, f"step {step.name!r}")
     round_scores(step, selector, features)
     return selector_inputs(selector, features, f"step {step.name!r}: select: {step.select}")
 
@@ -52,7 +55,8 @@ def run_select(
     """Apply a selector; return the manifest of the selection. `corpus` is what the flow began with."""
     inputs = chooser(step, work.features)
     wanted = {name: (weight, targets[name]) for name, weight in step.target.items()}
-    scored = score_step(work, step.name, inputs, survivors, wanted)
+    fitted = fit_step(work, step.name, inputs, survivors, wanted, step.refit)
+    scored = score_fitted(work, step.name, inputs, survivors, fitted)
     recipe: dict[str, Any] = {
         "corpus": survivors.corpus,
         "scores": scored.key,
@@ -70,7 +74,7 @@ def run_select(
         measure(work, corpus, tokens_column(work))
         refined = _refined(work, step, scores, scored, corpus, key)
         manifest = work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, refined, key, recipe))
-    return picture_clusters(work, step.name, scored, manifest)
+    return {**picture_clusters(work, step.name, scored, manifest), "fit": dict(fitted.about)}
 
 
 def _refined(

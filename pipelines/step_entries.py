@@ -9,6 +9,7 @@ from ..storage.errors import ConfigError
 from .alarm_limits import AlarmLimits, Alarms
 from .amounts import CountOrShare, SizeOrShare
 from .refine_entry import Refine
+from .refit_entry import ABOUT_REFIT, Refit
 from .strict import Name, Strict
 
 
@@ -110,6 +111,7 @@ class SelectStep(Strict):
     parameters: dict[str, Any] = Field(default_factory=dict, alias="with")
     cut: CutEntry
     refine: Refine | None = Field(None, description="spend the budget in rounds; for selectors that go by clusters")
+    refit: Refit = Field("fresh", description=ABOUT_REFIT)
     alarms: Alarms = AlarmLimits()
 
     @field_validator("target", mode="before", json_schema_input_type=str | list[str] | dict[str, float | None])

@@ -92,6 +92,8 @@ class Work:
     execute: Execute = directly
     models: Mapping[str, Trained] = field(default_factory=dict)
     """The models of `flows.yaml` that the run has trained so far, by name."""
+    flow: str = ""
+    """The flow that is run: what its steps were before is looked for under its name."""
 
     def stage(self, name: str, body: Callable[[Stage], Result]) -> Result:
         """Run one stage: timed, recorded, and retried as a whole where `execute` does that.

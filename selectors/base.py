@@ -6,7 +6,9 @@ thousand, in threads or on a cluster. The driver calls, in this order::
 
     summarise(batch)            for every row group of the pool, blind to the others
     merge(summaries)            exactly: the result must not depend on how the rows were cut into batches
+    subtract(summary, gone)     exactly too, where that can be done at all
     fit(summary, targets, draw) once; with a `sample_size`, the summary is a random sample of the pool
+    fit_from(parent, ...)       instead, with `refit: warm`: from the state of an earlier pool
     score(batch, state)         for every row group
     select(parts, state, ...)   once, over the streamed scores; the default is the shared cut
     health(...)                 once, numbers that say whether the selection can be trusted
@@ -85,6 +87,8 @@ class Selector(ABC):
     """Names of the parameters that `fit` depends on, beside the features of `needs`; None: all, and expressions."""
     score_parameters: ClassVar[tuple[str, ...] | None] = None
     """Names of the parameters that `score` depends on, those of `fit` among them; None: all."""
+    merges: ClassVar[bool] = True
+    """Whether `fit` sees nothing of the pool but its merged summary or its sample: only then can a fit be merged."""
     asks_models: ClassVar[bool] = False
     """Whether `reasons` runs the models of its features again: seconds, where others take a fraction of one."""
     state_type: ClassVar[type[Any]]
@@ -119,6 +123,11 @@ class Selector(ABC):
         return 0
 
     @property
+    def learns(self) -> bool:
+        """Whether the state depends on the pool."""
+        return self.summary_type is not None or self.sample_size > 0
+
+    @property
     def verdict(self) -> CutRule | None:
         """What cuts the scores that `within` returns, over all groups; None: `within` itself says what stays."""
         return None
@@ -142,9 +151,17 @@ class Selector(ABC):
         """Return the summary of all rows; associative and exact. `summaries` is never empty."""
         return summaries[0]
 
+    def subtract(self, summary: Any, gone: Sequence[Any]) -> Any:
+        """Return what `merge` gave without some of its summaries, exactly; None: that cannot be told."""
+        return None
+
     @abstractmethod
     def fit(self, summary: Any, targets: Sequence[Target], draw: Draw) -> Any:
         """Return the state (`state_type`) for the pool's summary (None: an empty pool, or nothing to learn from it)."""
+
+    def fit_from(self, parent: Any, summary: Any, targets: Sequence[Target], draw: Draw) -> Any:
+        """Return the state as `fit` does, starting from that of an earlier pool: it depends on history."""
+        raise NotImplementedError(f"{self.name} has nothing to start from")
 
     def score(self, batch: pa.RecordBatch, state: Any) -> pa.Table:
         """Return one row a document of the batch, in its order.

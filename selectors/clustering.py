@@ -106,17 +106,27 @@ def vector_column(feature: Feature) -> str:
     return f"vectors.{lists[0]}"
 
 
-def find_clusters(clustering: Clustering, feature: Feature, sample: pa.RecordBatch | None, draw: Draw) -> ClusterState:
-    """Return the clusters of a sample of the pool; none where it has no vectors."""
+def find_clusters(
+    clustering: Clustering, feature: Feature, sample: pa.RecordBatch | None, draw: Draw,
+    parent: ClusterState | None = None,
+) -> ClusterState:  # fmt: skip
+    """Return the clusters of a sample of the pool; none where it has no vectors.
+
+    Lloyd's iterations begin at the centroids of `parent`, whose number stays, where it has any that fit.
+    """
     column = vector_column(feature)
     x, keys = np.empty((0, 0), np.float32), np.empty(0, np.uint64)
     if sample is not None:
         x, valid = unit_rows(sample.column(column))
         x, keys = x[valid], sample.column("doc_key").to_numpy()[valid]
-    count, silhouettes = _count(clustering, x, keys, draw)
+    start = parent.centroids if parent is not None and parent.centroids.shape[1:] == x.shape[1:] else None
+    if start is not None and len(start) and len(x):
+        count, silhouettes = len(start), dict[str, float]()
+    else:
+        start, (count, silhouettes) = None, _count(clustering, x, keys, draw)
     found = fit_clusters(
         x, keys, count, spherical=clustering.spherical, n_init=clustering.tries, max_iter=clustering.iterations,
-        key=draw("clusters"),
+        key=draw("clusters"), start=start,
     )  # fmt: skip
     return ClusterState(
         found.centroids,

@@ -131,6 +131,10 @@ class Dsir(Selector):
         """Add counts: integers, so exact in any order."""
         return BucketCounts(np.sum([s.counts for s in summaries], axis=0, dtype=np.int64))
 
+    def subtract(self, summary: BucketCounts, gone: Sequence[BucketCounts]) -> BucketCounts:
+        """Take counts away."""
+        return BucketCounts(summary.counts - self.merge(gone).counts)
+
     def fit(self, summary: BucketCounts | None, targets: Sequence[Target], draw: Draw) -> DsirState:
         """Return the log ratios of each target (equations 2 to 4 of the official code's description)."""
         counted = [self._count(t.batches()) for t in targets]

@@ -88,6 +88,10 @@ class KMeans(Selector):
         """Return the clusters of the sample."""
         return find_clusters(self.clusters, self.vectors, summary, draw)
 
+    def fit_from(self, parent: ClusterState, summary: Any, targets: Sequence[Target], draw: Draw) -> ClusterState:
+        """Return the clusters of the sample, which Lloyd's iterations found from those of an earlier pool."""
+        return find_clusters(self.clusters, self.vectors, summary, draw, parent)
+
     def score(self, batch: pa.RecordBatch, state: ClusterState) -> pa.Table:
         """Return what orders a cluster's documents (see `sampler`), `cluster`, and `distance` to its centroid."""
         found = place(batch, self.vectors, state)

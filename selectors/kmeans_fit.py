@@ -65,8 +65,11 @@ def fit_clusters(
     tol: float = 1e-3,
     key: int,
     threads: int | None = None,
+    start: Float32s | None = None,
 ) -> Clusters:
     """Fit k-means by Lloyd's iterations (1982) and return the best of `n_init` runs, the first one of equals.
+
+    With `start`, centroids to begin at, there is one run, of as many clusters at most; `key` changes nothing then.
 
     `x` is (n, d), rows of length 1 (or 0) if spherical (Dhillon and Modha, 2001); `keys` are those of the documents. A
     run ends when an iteration lowers the inertia by at most `tol` of it, when nothing moves, or after `max_iter`. A
@@ -74,6 +77,9 @@ def fit_clusters(
     has none in the end is left out. `threads` (None: as many as BLAS may use) changes nothing but time.
     """
     threads = usable_threads() if threads is None else threads
+    if start is not None:
+        clusters, n_iterations, converged = _lloyd(_Assigned(x, keys, start, spherical, threads), max_iter, tol)
+        return clusters.used(n_iterations, converged)
     best = None
     for run in range(n_init):
         found = _run(x, keys, n_clusters, spherical, max_iter, tol, int(mix64(np.uint64((key + run) % 2**64))), threads)

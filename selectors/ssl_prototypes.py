@@ -49,6 +49,10 @@ class SSLPrototypes(Selector):
         """Return the clusters of the sample."""
         return find_clusters(self.clusters, self.vectors, summary, draw)
 
+    def fit_from(self, parent: ClusterState, summary: Any, targets: Sequence[Target], draw: Draw) -> ClusterState:
+        """Return the clusters of the sample, which Lloyd's iterations found from those of an earlier pool."""
+        return find_clusters(self.clusters, self.vectors, summary, draw, parent)
+
     def score(self, batch: pa.RecordBatch, state: ClusterState) -> pa.Table:
         """Return the distance to the nearest centroid, the largest first, and `cluster`."""
         found = place(batch, self.vectors, state)

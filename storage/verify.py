@@ -55,7 +55,7 @@ def _artefacts(lake: Lake) -> Iterator[Damage]:
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
         yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "scores", "selections", "clusters", "models", "rounds")
+    computed = ("features", "states", "scores", "selections", "clusters", "models", "rounds")
     repairs = {**dict.fromkeys(computed, AGAIN), "draws": DRAWN, "quarantine": UNREAD}
     for folder, repair in repairs.items():
         for path in sorted((lake.root / folder).glob("**/*.parquet")):

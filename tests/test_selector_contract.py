@@ -14,8 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from letters import Letters, MadeUpLosses
 from tamis.features.base import Feature
+from tamis.pipelines.refit_entry import check_refit
+from tamis.pipelines.sampling import merge_samples
 from tamis.selectors.base import Around, Selector, Target
 from tamis.selectors.budget import CutRule, Part
 from tamis.selectors.clustering import Clustering, vector_column
@@ -23,6 +27,7 @@ from tamis.selectors.keyed import stream_key, uniform
 from tamis.selectors.registry import REGISTRY
 from tamis.selectors.vectors import unit_rows
 from tamis.storage.documents import doc_key, text_hashes
+from tamis.storage.errors import ConfigError
 from tamis.storage.lake import Lake
 from tamis.storage.schema import DOCUMENT
 from tamis.storage.state import load_state, publish_state
@@ -417,6 +422,57 @@ def test_state_and_summary_survive_the_lake(selector, pool, state, tmp_path):
         summary = load_state(lake.root / "summary.safetensors", selector.summary_type)
         again = selector.fit(selector.merge([summary]), targets_of(selector), draw)
         assert decisions(selector, [pool], again) == decisions(selector, [pool], state)
+
+
+@given(data=st.data())
+def test_an_old_summary_and_new_rows_are_as_good_as_all_rows(selector, pool, state, data):
+    """What `refit: merge` relies on: bit for bit, for any split into old and new, and for rows that went away."""
+    order = data.draw(st.permutations(range(len(POOL))))
+    at, gone = sorted(data.draw(st.lists(st.integers(1, len(POOL) - 1), min_size=2, max_size=2)))
+    pieces = [pool.take(pa.array(rows, pa.int64())) for rows in (order[:at], order[at:gone], order[gone:])]
+    first, middle, last = pieces
+    if selector.summary_type is not None:
+        merge, summaries = selector.merge, [selector.summarise(piece) for piece in pieces]
+        old = merge(summaries[:2])
+        merged = merge([old, summaries[2]])
+        less = selector.subtract(merged, summaries[1:2])
+        if type(selector).subtract is not Selector.subtract:
+            assert same(less, merge([summaries[0], summaries[2]])), "subtract is not exact"
+        else:
+            assert less is None
+    elif selector.sample_size:
+        samples = [sample_of(selector, batches) for batches in ([first, middle], [last])]
+        old = pa.Table.from_batches([samples[0]])
+        merged = merge_samples(old, samples[1], selector.sample_size, draw("sample"))
+    else:
+        merged = None
+    if selector.merges:
+        assert same(selector.fit(merged, targets_of(selector), draw), state)
+    else:
+        with pytest.raises(ConfigError, match="never exact"):
+            check_refit(selector, "merge", "step 's'")
+
+
+def test_a_selector_can_begin_at_an_earlier_state_or_refuses(selector, pool, state):
+    if type(selector).fit_from is Selector.fit_from:
+        with pytest.raises(ConfigError, match="use `fresh`"):
+            check_refit(selector, "warm", "step 's'")
+        return
+    check_refit(selector, "warm", "step 's'")
+    warm = selector.fit_from(state, sample_of(selector, [pool]), targets_of(selector), draw)
+    assert type(warm) is selector.state_type
+    assert len(decisions(selector, [pool], warm)) == len(decisions(selector, [pool], state))
+
+
+def same(one, other):
+    """Say whether two summaries or states are the same, bit for bit."""
+    if type(one) is not type(other):
+        return False
+    if is_dataclass(one):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    return one == other
 
 
 @of_dedupers
