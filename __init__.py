@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pipelines.api import export, ingest, load, mix, replay, run, sql, train_aux
     from .pipelines.comparing import compare
+    from .pipelines.diff_notes import diff
     from .pipelines.explaining import explain
     from .pipelines.explaining_tokens import explain_token
     from .pipelines.planning import plan
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "diff",
     "explain",
     "explain_token",
     "export",
@@ -42,6 +44,7 @@ _HOME = {
     "Lake": "tamis.storage.lake",
     "Run": "tamis.pipelines.recorded",
     "compare": "tamis.pipelines.comparing",
+    "diff": "tamis.pipelines.diff_notes",
     "explain": "tamis.pipelines.explaining",
     "explain_token": "tamis.pipelines.explaining_tokens",
     "export": "tamis.pipelines.api",

@@ -26,6 +26,11 @@ class AlarmLimits(Strict):
     few_effective: float | None = Field(
         0.01, description="by: gumbel: the weight lies on fewer documents than this share of those that it drew"
     )
+    score_drift: float | None = Field(
+        0.2,
+        description="the population stability index of a step's scores, of all or of new documents, beside those of "
+        "the run before, is above this",
+    )
     budget_not_met: bool = Field(True, description="off: the exit code is 3 all the same, and the warning stays")
 
     @field_validator("*", mode="before", json_schema_input_type=Written | bool | None)

@@ -1,4 +1,4 @@
-"""The command line: `tamis run | plan | mix | export | train-aux | ingest | status | compare | explain | sql | …`.
+"""The command line: `tamis run | plan | mix | export | train-aux | ingest | status | compare | diff | explain | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected, or planned, and the disk is too
@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..storage.errors import TamisError
-from . import cli_cleaning, cli_looking, cli_planning, cli_working
+from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_working
 
 app = typer.Typer(
     name="tamis", help="Choose the documents that a language model should be trained on.", no_args_is_help=True,
@@ -29,6 +29,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "ingest": cli_working.ingest_command,
     "status": cli_looking.status_command,
     "compare": cli_looking.compare_command,
+    "diff": cli_diff.diff_command,
     "explain": cli_looking.explain_command,
     "list": cli_looking.list_command,
     "sql": cli_looking.sql_command,

@@ -21,7 +21,7 @@ def status_command(
     """Show the runs of a lake: how they ended, what they computed and what they reused."""
     from .summaries import print_status
 
-    print_status(_lake(lake, config), run, as_json)
+    print_status(open_lake(lake, config), run, as_json)
 
 
 def explain_command(
@@ -52,13 +52,13 @@ def explain_command(
         raise ConfigError("explain needs one of: the id of a document, --text, --at, or --export DIR with --token N")
     wanted = _wanted(reasons, run)
     if export is not None and token is not None:
-        home = None if lake is None and not config.exists() else _lake(lake, config)
+        home = None if lake is None and not config.exists() else open_lake(lake, config)
         print_token(explain_token(home, export, token), as_json)
     elif doc_id is not None:
-        print_explanation(explain(_lake(lake, config), doc_id, run=run, reasons=wanted), as_json)
+        print_explanation(explain(open_lake(lake, config), doc_id, run=run, reasons=wanted), as_json)
     else:
         found = explain_text if text is not None else explain_at
-        told = found(_lake(lake, config), text or at or "", run=run, reasons=wanted)
+        told = found(open_lake(lake, config), text or at or "", run=run, reasons=wanted)
         raise typer.Exit(print_found(told, as_json))
 
 
@@ -93,7 +93,7 @@ def compare_command(
     from .progress import Reporter
     from .proxy_model import ProxySettings
 
-    home = _lake(lake, config)
+    home = open_lake(lake, config)
     if html is not None:
         result_target(home, html)  # before the work
     settings = ProxySettings(tokens=proxy_tokens, seeds=proxy_seeds, start=proxy_start) if proxy else None
@@ -138,7 +138,7 @@ def sql_command(
     """Ask the catalogue; works while a run is in progress."""
     from .querying import answer
 
-    answer(_lake(lake, config), query, "json" if as_json else form, output)
+    answer(open_lake(lake, config), query, "json" if as_json else form, output)
 
 
 def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:
@@ -146,7 +146,7 @@ def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = Non
     from ..storage.verify import verify
     from .summaries import print_damage
 
-    raise typer.Exit(print_damage(verify(_lake(lake, config)), as_json))
+    raise typer.Exit(print_damage(verify(open_lake(lake, config)), as_json))
 
 
 def rebuild_command(
@@ -155,7 +155,7 @@ def rebuild_command(
     """Build the catalogue again from the manifests in the lake."""
     from ..storage.catalog import build_catalog
 
-    found = _lake(lake, config)
+    found = open_lake(lake, config)
     build_catalog(found)
     typer.echo(json.dumps({"catalog": str(found.catalog)}) if as_json else found.catalog)
 
@@ -174,7 +174,7 @@ def _wanted(reasons: bool | None, run: str | None) -> Literal["none", "quick", "
     return "all" if reasons else "none"
 
 
-def _lake(lake: Path | None, config: Path) -> Lake:
+def open_lake(lake: Path | None, config: Path) -> Lake:
     """Open the lake that an option names, or that of the configuration."""
     if lake is None:
         from .loading import load_config

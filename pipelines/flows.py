@@ -22,13 +22,14 @@ from .aux_training import train_model
 from .config import Corpus, Files, FlowEntry
 from .decontaminating import run_decontaminate
 from .deduplicating import run_dedup
+from .diff_notes import note_diff
 from .exporting import Chosen, export
 from .filtering import run_filter
 from .flow_checks import features_of, target_names, wanted_names
 from .ingesting import ingest, ingest_options, target_corpus, unchanged, visible_target
 from .measuring import feature_key, measure, tokens_column
-from .selecting import run_select
 from .parents import states_before, states_of
+from .selecting import run_select
 from .step_entries import DecontaminateStep, DedupStep, FilterStep, TrainStep
 from .work import Trained, Work
 
@@ -108,8 +109,8 @@ def _features_used(work: Work, flow: FlowEntry) -> list[str]:
 
 def curate(work: Work, name: str, flow: FlowEntry) -> None:
     """Do everything that the flow says; what the lake has already is not done again."""
-    record = work.log.record
     work = replace(work, flow=name)
+    record = work.log.record
     entry = work.config.corpora[flow.corpus]
     snapshot = ingest_corpus(work, flow.corpus, entry)
     work.show()
@@ -139,17 +140,19 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     states = states_of(record.steps, flow.steps)
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots, states)
     work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
+    if record.flow == name:
+        note_diff(work, flow)
 
 
 def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:
     """Ingest the pool and note in the run's record what became of its records."""
     record = work.log.record
+    before = newest(work.lake, corpus)
     snapshot = ingest(work, corpus, entry)
+    record.files[corpus] = file_changes(before, snapshot)
     record.corpus, record.snapshot, record.counts = corpus, snapshot.key, dict(snapshot.counts)
     if bad := snapshot.counts["quarantined"]:
-    before = newest(work.lake, corpus)
         work.log.warn(f"{bad:,} records of {corpus} could not be read; `tamis sql 'from quarantine'` lists them")
-    record.files[corpus] = file_changes(before, snapshot)
     return snapshot
 
 

@@ -89,6 +89,8 @@ class RunRecord:
     models: list[dict[str, Any]] = field(default_factory=list)
     mixture: dict[str, Any] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    diff: dict[str, Any] = field(default_factory=dict)
+    """In short, what was chosen otherwise than in the run before; empty where there was none."""
     plan: dict[str, Any] = field(default_factory=dict)
     """What `tamis plan` said of the same flow over the same files, where somebody asked."""
     warnings: list[str] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """What the commands print: tables for people, JSON for programs, always on stdout."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.verify import Damage
 from .describing import describe
+from .diff_printing import diff_lines
 from .loading import load_config
 from .plan_printing import print_plan_beside_run
 from .printing import command_name, print_json, print_line, print_table, short_path, shown
@@ -62,9 +63,21 @@ def _print_record(record: RunRecord) -> None:
         rows = [[m["name"], m["parameters"], m["tokens"], *(m["held_out"] or (None, None)), m["loss"], m["seconds"],
                  m["tokens"] / max(m["seconds"], 0.1)] for m in record.models]  # fmt: skip
         print_table(["model", "parameters", "tokens", "held out before", "after", "loss", "seconds", "tokens/s"], rows)
+    for line in [*_refits(record), *diff_lines(record.diff)]:
+        print_line(line)
     if record.mixture:
         _print_shares(record.mixture)
     _print_concerns(record)
+
+
+def _refits(record: RunRecord) -> Iterator[str]:
+    """Yield how the steps were fitted that say something other than `fresh`."""
+    for step in record.steps:
+        fit = step.get("fit") or {"refit": "fresh"}
+        if fit["refit"] != "fresh":
+            of = f", of run {fit['parent']['run']}" if fit["parent"] else ""
+            why = f": {fit['why']}" if fit["why"] else ""
+            yield f"fit       {step['name']}: refit: {fit['refit']}, {fit['how']}{of}{why}"
 
 
 def _print_concerns(record: RunRecord) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import duckdb
 
+from .catalog_diffs import TABLES as DIFF_TABLES
+from .catalog_diffs import diff_rows
 from .catalog_macros import macros
 from .catalog_mixtures import MIXTURES, PARTS, mixture_rows, part_rows
 from .catalog_models import MODELS, model_rows
@@ -42,6 +44,7 @@ _TABLES = {
     "models": MODELS,
     "mixtures": MIXTURES,
     "mixture_parts": PARTS,
+    **DIFF_TABLES,
 }
 
 
@@ -120,7 +123,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
         rows["steps"] += _step_rows(r)
         rows["alarms"] += [(r["run"], *(a[c] for c in _ALARM_COLUMNS)) for a in r.get("alarms", ())]
         rows["models"] += model_rows(lake, r)
-    return rows | {"mixtures": mixture_rows(lake), "mixture_parts": part_rows(lake)}
+    return rows | {"mixtures": mixture_rows(lake), "mixture_parts": part_rows(lake)} | diff_rows(lake, runs)
 
 
 def _step_rows(run: dict[str, Any]) -> list[tuple[Any, ...]]:

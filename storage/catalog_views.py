@@ -6,9 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from .catalog_diffs import OF_ITS_RUN, diff_files
 from .catalog_mixtures import corpora_of, draw_files
 from .catalog_models import OF_ITS_MODEL, curve_files
 from .catalog_rounds import OF_ITS_CHOICE, OF_ITS_ROUND, ROUNDS, SCORES, choice_files, round_files
+from .diffs import CHANGE
 from .draws import DRAW
 from .lake import Lake
 from .schema import CHOSEN_IN_ROUND, DOCUMENT, EXCLUDED, QUARANTINE, ROUND, SELECTION
@@ -106,6 +108,7 @@ def result_views(connection: Any, lake: Lake) -> None:
         create view measured as
         select f.feature, m.key, m.shard, m.row from measured_rows m join features f using (key)""")
     _view(connection, "mixture_rows", draw_files(lake), DRAW)
+    _view(connection, "diff_documents", diff_files(lake), CHANGE, OF_ITS_RUN)
     _view(connection, "training", curve_files(lake), CURVE, OF_ITS_MODEL)
     _cluster_view(connection, lake)
 

@@ -29,6 +29,7 @@ from .state import check_state
 AGAIN = "remove it; the next `tamis run` computes it again"
 DRAWN = "remove its folder; the next `tamis mix` draws again"
 READ = "the next run reads the raw files again"
+COMPARED = "remove it; `tamis diff` compares the runs again"
 UNREAD = f"remove it; {READ}"
 
 
@@ -184,6 +185,9 @@ def _model(record: Path) -> Iterator[Damage]:
 
 _MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
     ("runs/*/run.json", "remove its folder; the results of the run stay", _json),
+    ("states/*/kept.json", AGAIN, _json),
+    ("runs/*/diff.json", COMPARED, _json),
+    ("runs/*/diff.parquet", COMPARED, partial(_table, repair=COMPARED)),
     ("clusters/*/*/clusters.json", AGAIN, _json),
     ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
     ("proxies/*.json", REPAIR, _proxy),

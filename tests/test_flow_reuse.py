@@ -19,7 +19,7 @@ def test_another_budget_recomputes_the_cut_and_what_is_written(tmp_path):
     tamis.run(config, "small")
     other = tamis.run(config, "small", overrides=["flows.small.steps.like_code.cut.budget.tokens=10%"])
     computed = {name: c for name, (c, _) in stages(other).items() if c}
-    assert computed == {"cut like_code": 1, "export parquet": 1}
+    assert computed == {"cut like_code": 1, "export parquet": 1, "diff": 1}
 
 
 def test_a_new_file_costs_its_own_shard(tmp_path):
