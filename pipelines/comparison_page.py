@@ -18,15 +18,15 @@ def comparison_page(comparison: dict[str, Any]) -> str:
     """Return the page."""
     names = [choice["name"] for choice in comparison["choices"]]
     data = json.dumps(json_ready(comparison), ensure_ascii=False, separators=(",", ":"))
-    page = Template(_part(PAGE))
+    page = Template(installed_part(PAGE))
     return page.substitute(
         title=_escaped(f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}: compared"),
-        style=_part(STYLE), d3=_part(D3), plot=_part(PLOT), script=_part(SCRIPT),
+        style=installed_part(STYLE), d3=installed_part(D3), plot=installed_part(PLOT), script=installed_part(SCRIPT),
         data=data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
     )  # fmt: skip
 
 
-def _part(name: str) -> str:
+def installed_part(name: str) -> str:
     """Return a file that is installed with this one."""
     return (files(__package__) / name).read_text(encoding="utf-8")
 

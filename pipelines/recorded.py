@@ -1,23 +1,41 @@
 """A run from its begin to its end: the lake opened, the record kept, the catalogue published."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..features.base import Feature
 from ..storage.catalog import build_catalog
-from ..storage.errors import TamisError
+from ..storage.errors import LakeError, TamisError
 from ..storage.lake import Lake
 from ..storage.sweeping import lease_of, wait_until_clean
 from .compiling import compiling_announced
 from .engine import Threads
 from .loading import Loaded
+from .news import news
 from .plugins import make_tokens
 from .progress import Reporter
-from .runs import RunLog, RunRecord
+from .run_report import REPORT, run_report
+from .runs import RunLog, RunRecord, Status
 from .work import Work
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, where Python was told to make an exception of it."""
+
+
+@contextmanager
+def queries_interruptible(signalled: type[KeyboardInterrupt] = KeyboardInterrupt) -> Iterator[None]:
+    """Raise `signalled` where a signal came in a query: DuckDB swallows what the signal's handler raises."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise signalled from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,11 @@ class Run:
     def id(self) -> str:
         """The run's id, as in the column `run` of the catalogue."""
         return self.record.run
+
+    @property
+    def report(self) -> Path:
+        """The page that says what it did."""
+        return self.lake.run(self.id) / REPORT
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -57,21 +80,35 @@ def recorded(work: Work, body: Callable[[], object]) -> Run:
     """Run the body, record how it ended, and publish the catalogue."""
     log = work.log
     try:
-        with compiling_announced(work.reporter):
+        with compiling_announced(work.reporter), queries_interruptible():
             body()
+    except Terminated:
+        _finish(work, "interrupted", 128 + signal.SIGTERM)
+        raise
     except KeyboardInterrupt:
-        log.finish("interrupted", 128 + signal.SIGINT)
+        _finish(work, "interrupted", 128 + signal.SIGINT)
         raise
     except TamisError as error:
-        log.finish("failed", error.exit_code, str(error))
+        _finish(work, "failed", error.exit_code, str(error))
         raise
     except BaseException as error:
-        log.finish("failed", 1, f"{type(error).__name__}: {error}")
+        _finish(work, "failed", 1, f"{type(error).__name__}: {error}")
         raise
     done = Run(work.lake, log.record)
-    log.finish("done", done.exit_code)
+    _finish(work, "done", done.exit_code)
     build_catalog(work.lake)
     return done
+
+
+def _finish(work: Work, status: Status, exit_code: int, error: str | None = None) -> None:
+    """Note how the run ended, first of all in its record; its page must not keep it from ending so."""
+    work.log.finish(status, exit_code, error)
+    record = work.log.record
+    try:
+        page = run_report(record, news(work.lake, record))
+    except LakeError:
+        page = run_report(record, None)
+    work.lake.publish_bytes(work.lake.run(record.run) / REPORT, page.encode())
 
 
 def begin(

@@ -95,6 +95,8 @@ class RunRecord:
     """What `tamis plan` said of the same flow over the same files, where somebody asked."""
     warnings: list[str] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    prefect: dict[str, Any] = field(default_factory=dict)
+    """Of a run under Prefect: its flow run; of a served one the deployment, whether it was scheduled, and for when."""
     error: str | None = None
 
     @property

@@ -37,6 +37,7 @@ def print_run(run: Run, as_json: bool) -> None:
         print_line(f"model     {model['name']}: {short_path(Path(model['folder']))} and curve.png beside it")
     for folder in run.outputs:
         print_line(f"mixture   {short_path(folder)}")
+    print_line(f"report    {short_path(run.report)}")
     if record.steps:
         print_line("\nlook next")
         print_line(f"  {command_name()} status {record.run} --lake {short_path(run.lake.root)}")

@@ -36,7 +36,9 @@ _TABLES = {
     "shards": "corpus VARCHAR, shard VARCHAR, rows BIGINT, bytes BIGINT, path VARCHAR",
     "features": "feature VARCHAR, key VARCHAR, version BIGINT, parameters VARCHAR, shards BIGINT",
     "runs": "run VARCHAR, flow VARCHAR, status VARCHAR, exit_code INTEGER, started TIMESTAMPTZ, finished TIMESTAMPTZ, "
-    "corpus VARCHAR, snapshot VARCHAR, tokenizer VARCHAR, warnings VARCHAR[]",
+    "corpus VARCHAR, snapshot VARCHAR, tokenizer VARCHAR, warnings VARCHAR[], scheduled BOOLEAN",
+    "stages": "run VARCHAR, position INTEGER, stage VARCHAR, computed BIGINT, reused BIGINT, documents BIGINT, "
+    "seconds DOUBLE, bytes BIGINT",
     "steps": "run VARCHAR, position INTEGER, step VARCHAR, kind VARCHAR, selection VARCHAR, entered BIGINT, "
     "kept BIGINT, tokens_entered BIGINT, tokens_kept BIGINT, bytes_kept BIGINT, reasons VARCHAR, "
     "health VARCHAR, deciding BOOLEAN",
@@ -52,6 +54,7 @@ BUILDS_AT_MOST = 5
 _RUN_COLUMNS = (
     "run", "flow", "status", "exit_code", "started", "finished", "corpus", "snapshot", "tokenizer", "warnings",
 )  # fmt: skip
+_STAGE_COLUMNS = ("computed", "reused", "documents", "seconds", "bytes")
 _ALARM_COLUMNS = ("step", "name", "value", "threshold", "message")
 
 
@@ -119,7 +122,10 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
         n_shards = sum(1 for p in path.parent.iterdir() if p.is_dir())
         rows["features"].append((f["feature"], path.parent.name, f["version"], json.dumps(f["parameters"]), n_shards))
     for r in runs:
-        rows["runs"].append(tuple(r[column] for column in _RUN_COLUMNS))
+        rows["runs"].append((*(r[column] for column in _RUN_COLUMNS), r.get("prefect", {}).get("scheduled", False)))
+        rows["stages"] += [
+            (r["run"], i, s["name"], *(s.get(c) for c in _STAGE_COLUMNS)) for i, s in enumerate(r["stages"])
+        ]
         rows["steps"] += _step_rows(r)
         rows["alarms"] += [(r["run"], *(a[c] for c in _ALARM_COLUMNS)) for a in r.get("alarms", ())]
         rows["models"] += model_rows(lake, r)

@@ -1,16 +1,21 @@
 """A flow that is killed and started again ends as if nothing had happened."""
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from threading import Timer
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 import tamis
 from small_flow import chosen, documents, make_case, write_jsonl
 from tamis.features.text_stats import TextStats
+from tamis.pipelines.loading import load_config
+from tamis.pipelines.recorded import begin, recorded
 from tamis.pipelines.runs import load_runs
 from tamis.storage.errors import LakeError, TamisError
 from tamis.storage.lake import Lake
@@ -50,6 +55,16 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_result(tmp_pat
     statuses = [r.status for r in load_runs(broken.lake)]
     assert statuses.count("interrupted") <= killed
     assert statuses[-1] == "done"
+
+
+def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path):
+    work = begin(load_config(make_case(tmp_path, n=3)), "small", {}, 1, None)
+    query = "select count(*) from range(200000) a, range(20000) b where (a.range * b.range) % 7 = 3"
+    Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        recorded(work, lambda: duckdb.sql(query).fetchall())
+    (record,) = load_runs(work.lake)
+    assert (record.status, record.exit_code) == ("interrupted", 130)
 
 
 def test_a_full_disk_fails_with_a_message_and_is_resumed(tmp_path, monkeypatch):
