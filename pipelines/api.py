@@ -21,21 +21,21 @@ from ..storage.lake import Lake
 from ..storage.placing import check_place, place
 from ..storage.plugins import nearest
 from .choices import as_configured, chosen_by
-from .config import Corpus
+from .config import Corpus, FlowEntry
 from .exporting import Chosen
 from .exporting import export as export_mixture
-from .flow_checks import check_entry, check_flow, check_outputs, training_flow
+from .flow_checks import check_entry, check_outputs, training_flow
 from .flows import curate, ingest_corpus, nothing_new
 from .loading import Loaded, load_config, rehashing
 from .measuring import measure, tokens_column
 from .mixing import check_mixture, finished_flow
 from .mixing import mix as make_mixture
 from .outputs import Output, make_output
-from .plan_store import stored_plan
 from .plugins import make_feature
 from .progress import Reporter
 from .recorded import Run, begin, recorded
 from .replaying import choose_listed
+from .running import run_flow
 from .runs import RunRecord
 from .work import Work
 
@@ -62,20 +62,16 @@ def run(
     """
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     loaded = rehashing(loaded) if rehash else loaded
-    features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
-    entry = check_flow(loaded, flow, features)
-    work = begin(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
 
-    def body() -> None:
-        work.log.record.plan = stored_plan(work, flow, entry)
-        if prefect and not nothing_new(work, flow, entry):
+    def execute(work: Work, name: str, entry: FlowEntry) -> None:
+        if prefect and not nothing_new(work, name, entry):
             from .prefect_flow import curate_with_prefect  # Prefect takes seconds to import
 
-            curate_with_prefect(work, flow, entry)
+            curate_with_prefect(work, name, entry)
         else:
-            curate(work, flow, entry)
+            curate(work, name, entry)
 
-    return recorded(work, body)
+    return run_flow(loaded, flow, execute, workers, reporter)
 
 
 def train_aux(

@@ -1,4 +1,4 @@
-"""The command line: `tamis run | plan | mix | export | train-aux | ingest | status | compare | diff | explain | …`.
+"""The command line: `tamis run | plan | serve | mix | export | train-aux | ingest | status | compare | diff | …`.
 
 Data goes to stdout, progress and complaints to stderr. Exit codes: 0 done · 1 failed · 2 wrong usage or configuration ·
 3 done, with quarantined input, a budget not met or evaluation documents not protected, or planned, and the disk is too
@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..storage.errors import TamisError
-from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_working
+from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_serving, cli_working
 
 app = typer.Typer(
     name="tamis", help="Choose the documents that a language model should be trained on.", no_args_is_help=True,
@@ -23,6 +23,7 @@ catalog_app = typer.Typer(help="The DuckDB catalogue of the lake.", no_args_is_h
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": cli_working.run_command,
     "plan": cli_planning.plan_command,
+    "serve": cli_serving.serve_command,
     "mix": cli_working.mix_command,
     "export": cli_working.export_command,
     "train-aux": cli_working.train_aux_command,

@@ -16,6 +16,7 @@ from .keep_entry import Keep
 from .mixture_entries import Mixture
 from .model_entries import ModelEntry
 from .outputs import Output
+from .schedule_entry import Schedule
 from .step_entries import Step
 from .strict import Name, Strict
 
@@ -77,6 +78,7 @@ class FlowEntry(Strict):
     outputs: list[Output] = Field(default_factory=list)
     engine: Engine = Engine()
     alarms: Alarms = AlarmLimits()
+    schedule: Schedule | None = Field(None, description="when `tamis serve` runs it")
 
     @model_validator(mode="after")
     def _unique_names(self) -> "FlowEntry":

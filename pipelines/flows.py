@@ -33,7 +33,9 @@ from .selecting import run_select
 from .step_entries import DecontaminateStep, DedupStep, FilterStep, TrainStep
 from .work import Trained, Work
 
-NOT_COMPUTED_WITH: dict[str, Any] = {"engine": True, "alarms": True, "steps": {"__all__": {"alarms", "refit"}}}
+NOT_COMPUTED_WITH: dict[str, Any] = {
+    "engine": True, "alarms": True, "schedule": True, "steps": {"__all__": {"alarms", "refit"}}
+}  # fmt: skip
 """What a flow says and no artefact depends on: of `refit`, what it came to is asked."""
 
 

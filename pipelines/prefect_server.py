@@ -1,0 +1,103 @@
+"""A Prefect server that is started here and ends with us, whatever ends us.
+
+What it remembers lies in PREFECT_HOME, as for every Prefect server of this user, so the history of runs stays. It
+listens on this machine alone, and neither it nor its pages call out.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from ..storage.errors import TamisError
+
+SERVER_START_S = 120
+"""Prefect's own 20 seconds are too few where other work keeps the processors busy."""
+SERVER_STOP_S = 10
+USUAL_PORT = 4200
+"""Prefect's own: the address stays the same from one start to the next, where nobody else has it."""
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}
+
+
+@contextmanager
+def own_server() -> Iterator[str]:
+    """Start a server with its user interface; yield its address. Raises TamisError where it does not start."""
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, **QUIET, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
+    # A session of its own: Ctrl-C in a terminal reaches all processes of ours, and it is needed to the very end.
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    with ended_with_us(server.pid):
+        try:
+            _wait(server, address)
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(SERVER_STOP_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+@contextmanager
+def ended_with_us(pid: int) -> Iterator[None]:
+    """End a process when this one ends, even by `kill -9`.
+
+    A shell waits for the end of a pipe, which the end of this process closes, and ends the other one then.
+    """
+    command = ["sh", "-c", 'cat > /dev/null; kill "$0" 2> /dev/null', str(pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        finally:
+            watcher.kill()
+
+
+def check_server(url: str) -> None:
+    """Raise TamisError where no Prefect server answers."""
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise TamisError(
+            f"no Prefect server answers at {url} ({error}); start one with `prefect server start`, "
+            "or leave out --server and have one started"
+        ) from None
+
+
+def _free_port() -> int:
+    for port in (USUAL_PORT, 0):
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(tried.getsockname()[1])
+    raise TamisError("no port of 127.0.0.1 is free for a Prefect server")
+
+
+def _wait(server: subprocess.Popen[bytes], address: str) -> None:
+    until = time.monotonic() + SERVER_START_S
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise TamisError(f"the Prefect server ended with exit code {server.returncode} before it answered")
+        try:
+            if httpx.get(f"{address}/api/health", timeout=5).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise TamisError(f"the Prefect server at {address} does not answer after {SERVER_START_S} s")
