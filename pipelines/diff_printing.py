@@ -17,16 +17,16 @@ def diff_lines(diff: Mapping[str, Any]) -> list[str]:
     documents, tokens, corpus = diff["documents"], diff["tokens"], diff["corpus_documents"]
     changed = f", {documents['changed']:,} with another text" if documents["changed"] else ""
     return [
-        f"diff      against run {diff['previous']}: {_moved(documents['in'])} in, {_moved(documents['out'])} out, "
+        f"diff      against run {diff['previous']}: {_moved(documents, 'in')}, {_moved(documents, 'out')}, "
         f"{documents['kept']:,} kept{changed}",
         f"          {documents['then']:,} to {documents['now']:,} documents, {tokens['then']:,} to {tokens['now']:,} "
         f"tokens; of the corpus {corpus['new']:,} new, {corpus['gone']:,} gone, {corpus['changed']:,} changed",
     ]
 
 
-def _moved(whys: Mapping[str, int]) -> str:
-    parts = ", ".join(f"{n:,} {why}" for why, n in whys.items() if n)
-    return f"{sum(whys.values()):,}" + (f" ({parts})" if parts else "")
+def _moved(documents: Mapping[str, Any], way: str) -> str:
+    parts = ", ".join(f"{n:,} {why}" for why, n in documents[way].items() if n)
+    return f"{sum(documents[way].values()):,} {way}" + (f" ({parts})" if parts else "")
 
 
 def print_diff(diff: Mapping[str, Any]) -> None:

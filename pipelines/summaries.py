@@ -75,10 +75,15 @@ def _refits(record: RunRecord) -> Iterator[str]:
     """Yield how the steps were fitted that say something other than `fresh`."""
     for step in record.steps:
         fit = step.get("fit") or {"refit": "fresh"}
-        if fit["refit"] != "fresh":
-            of = f", of run {fit['parent']['run']}" if fit["parent"] else ""
-            why = f": {fit['why']}" if fit["why"] else ""
-            yield f"fit       {step['name']}: refit: {fit['refit']}, {fit['how']}{of}{why}"
+        if fit["refit"] == "fresh":
+            continue
+        of = f" of run {fit['parent']['run']}" if fit["parent"] else ""
+        how = {
+            "frozen": f"the state{of}", "warm": f"begun at the state{of}", "found": "which was in the lake",
+            "merged": f"made of the summary{of}", "fitted": "fitted anew",
+        }[fit["how"]]  # fmt: skip
+        why = f": {fit['why']}" if fit["why"] else ""
+        yield f"fit       {step['name']}: {fit['refit']}, {how}{why}"
 
 
 def _print_concerns(record: RunRecord) -> None:

@@ -25,7 +25,8 @@ from .publish import DIGEST_FIELD, PARQUET, publishing, temporary_path
 from .snapshots import Snapshot
 from .survivors import Survivors
 
-NEW, CHOSEN, GONE, DROPPED, CHANGED = "new document", "newly chosen", "gone from the corpus", "no more chosen", "text"
+NEW, CHOSEN, CHANGED = "new in the corpus", "newly chosen", "text"
+GONE, DROPPED = "gone from the corpus", "no more chosen"
 WHYS = {"in": (NEW, CHOSEN), "out": (GONE, DROPPED), "changed": (CHANGED,)}
 ROWS_AT_A_TIME = 122_880
 

@@ -13,7 +13,7 @@ from tamis.storage.diffs import CHANGED, CHOSEN, DROPPED, GONE, NEW
 from tamis.storage.errors import ConfigError
 from tamis.storage.verify import verify
 
-SMALL_SHARDS = {"web": {"files": ["raw/*"], "shard_bytes": 10_000}}
+SMALL_SHARDS = {"web": {"files": ["raw/*"], "shard_bytes": 25_000}}
 
 
 def diff_case(folder, **changes):
@@ -226,7 +226,11 @@ def test_scores_that_drift_are_an_alarm_of_the_run(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["status", second.id, "-c", str(config)])
     shown = capsys.readouterr().out
-    assert "[score_drift]" in shown and f"against run {first.id}" in shown and "refit: frozen, frozen" in shown
+    assert (
+        "[score_drift]" in shown
+        and f"against run {first.id}" in shown
+        and "like_code: frozen, the state of run" in shown
+    )
     (tmp_path / "raw" / "odd.jsonl").unlink()
     for override in ("alarms.score_drift=off", "flows.small.steps.like_code.with.mix=0.5"):
         quiet = run(config, override)

@@ -21,14 +21,15 @@ CUT = {"cut": {"budget": {"tokens": "30%"}}}
 DSIR = {"name": "step", "select": "dsir", "target": "code", **CUT}
 ZIP = {"name": "step", "select": "zip_fit", "target": "code", "with": {"n_targets": 3}, **CUT}
 KMEANS = {"name": "step", "select": "kmeans", "with": {**CLUSTERS, "clusters": {"count": 8, "sample": 10}}, **CUT}
+N = 150
 STEPS = {"dsir": DSIR, "zip_fit": ZIP, "kmeans": KMEANS}
 
 
 def case(folder, step, **more):
     """Write a flow of one step over small shards, with vectors of the documents that are there and of those to come."""
     corpora = {"web": {"files": ["raw/*"], "shard_bytes": 10_000}}
-    config = make_case(folder, steps=[{**step, **more}], corpora=corpora, features=MINE | STATS)
-    write_vectors(folder / "vectors.parquet", *vectors_of(documents(300) + documents(10, seed=9)))
+    config = make_case(folder, n=N, steps=[{**step, **more}], corpora=corpora, features=MINE | STATS)
+    write_vectors(folder / "vectors.parquet", *vectors_of(documents(N) + documents(10, seed=9)))
     return config
 
 
@@ -110,7 +111,7 @@ def test_frozen_gives_old_documents_their_scores_and_scores_new_shards_only(tmp_
     assert fit(frozen)["parent"]["run"] == first.id
     assert stages(frozen)["score step"] == (1, n_shards) and "summarise step" not in stages(frozen)
     after = scores(frozen)
-    assert {doc_id: after[doc_id] for doc_id in before} == before and len(after) == 310
+    assert {doc_id: after[doc_id] for doc_id in before} == before and len(after) == N + 10
     again = run(config)
     assert again.record.computed == 0 and fit(again)["state"] == fit(first)["state"]
     if step is DSIR:  # the order in a cluster is the documents' own
