@@ -1,11 +1,18 @@
 """What is new for a run: its files beside those of the last finished run of the same flow."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..storage.errors import LakeError
+from ..storage.file_changes import file_changes
 from ..storage.lake import Lake
 from ..storage.snapshots import load_snapshot
-from .runs import RunRecord, load_runs
+from .parents import finished_runs
+from .runs import RunRecord
+
+CHANGES = ("new", "changed", "gone")
+FILES_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -14,9 +21,8 @@ class News:
 
     since: str | None
     """That run; None: there was none, or its snapshot is gone, so everything is new."""
-    new: tuple[str, ...]
-    changed: tuple[str, ...]
-    gone: tuple[str, ...]
+    files: Mapping[str, Any]
+    """As `file_changes` has it."""
     documents: int
     documents_before: int
 
@@ -24,31 +30,32 @@ class News:
     def text(self) -> str:
         """One line for people."""
         if self.since is None:
-            return f"{self.documents:,} documents in {len(self.new):,} files, the first time"
-        if not (self.new or self.changed or self.gone):
+            return f"{self.documents:,} documents in {self.files['new']:,} files, the first time"
+        if not any(self.files[change] for change in CHANGES):
             return "no file is new, changed or gone"
-        counts = f"{len(self.new):,} new, {len(self.changed):,} changed and {len(self.gone):,} gone"
-        more = self.documents - self.documents_before
-        return f"{counts} files: {self.documents:,} documents, {more:+,}"
+        counts = "{new:,} new, {changed:,} changed and {gone:,} gone".format_map(self.files)
+        return f"{counts} files: {self.documents:,} documents, {self.documents - self.documents_before:+,}"
+
+    def named(self) -> Iterator[tuple[str, int, list[str]]]:
+        """Yield each kind of change that there is, how many files have it, and the first of them, with how many more."""
+        for change in CHANGES:
+            if count := self.files[change]:
+                names = [f["file"] for f in self.files["named"] if f["change"] == change][:FILES_SHOWN]
+                more = [f"and {count - len(names):,} more"] if count > len(names) else []
+                yield change, count, [*names, *more]
 
 
 def news(lake: Lake, record: RunRecord) -> News | None:
     """Return what is new for a run; None where it ended before it knew its files."""
     if not record.snapshot:
         return None
-    snapshot = load_snapshot(lake, record.corpus, record.snapshot)
-    now = {file.name: file.sha256 for file in snapshot.files}
-    for last in reversed(load_runs(lake)):
-        if (last.flow, last.corpus, last.status) != (record.flow, record.corpus, "done") or last.run >= record.run:
-            continue
+    now = load_snapshot(lake, record.corpus, record.snapshot)
+    last = next(finished_runs(lake, record.flow, before=record.run), None)
+    before = None
+    if last and last.corpus == record.corpus:
         try:
-            seen = load_snapshot(lake, last.corpus, last.snapshot)
+            before = load_snapshot(lake, last.corpus, last.snapshot)
         except LakeError:
-            break
-        before = {file.name: file.sha256 for file in seen.files}
-        return News(
-            last.run, tuple(sorted(now.keys() - before.keys())),
-            tuple(sorted(n for n in now.keys() & before.keys() if now[n] != before[n])),
-            tuple(sorted(before.keys() - now.keys())), snapshot.counts["documents"], seen.counts["documents"],
-        )  # fmt: skip
-    return News(None, tuple(sorted(now)), (), (), snapshot.counts["documents"], 0)
+            before = None
+    since, documents = (last.run, before.counts["documents"]) if last and before else (None, 0)
+    return News(since, file_changes(before, now), now.counts["documents"], documents)

@@ -22,6 +22,7 @@ from prefect.logging import get_logger
 
 from ..storage.lake import Lake
 from ..storage.markdown import markdown_table
+from .diff_printing import diff_lines
 from .news import News, news
 from .printing import shown
 from .progress import Advance, Reporter
@@ -31,7 +32,6 @@ from .runs import RunRecord
 SECONDS_BETWEEN_UPDATES = 5.0
 ALARM = "tamis.alarm"
 """The event that an automation may wait for; its resource is `tamis.flow.<flow>`."""
-FILES_SHOWN = 20
 
 
 class ArtifactReporter(Reporter):
@@ -113,11 +113,9 @@ def _news(record: RunRecord, found: News | None) -> str:
         return "The run ended before it knew its files."
     since = "" if found.since is None else f" since run `{found.since}`"
     parts = [f"# What is new{since}\n\n{found.text}."]
-    for name, listed in (("new", found.new), ("changed", found.changed), ("gone", found.gone)):
-        if listed:
-            left = [f"and {len(listed) - FILES_SHOWN:,} more"] if len(listed) > FILES_SHOWN else []
-            lines = [f"- {_plain(line)}" for line in [*listed[:FILES_SHOWN], *left]]
-            parts.append(f"**{name}**\n\n" + "\n".join(lines))
+    for name, _, files in found.named():
+        parts.append(f"**{name}**\n\n" + "\n".join(f"- {_plain(file)}" for file in files))
+    parts += [_plain(line.removeprefix("diff").strip()) for line in diff_lines(record.diff)]
     counts: dict[str, list[int]] = {}
     for stage in record.stages:
         pair = counts.setdefault(stage.name, [0, 0])

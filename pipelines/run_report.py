@@ -9,12 +9,12 @@ from html import escape
 from typing import Any
 
 from .comparison_page import STYLE, installed_part
+from .diff_printing import diff_lines
 from .news import News
 from .printing import shown
 from .runs import RunRecord
 
 REPORT = "report.html"
-FILES_SHOWN = 50
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: 'self'"
 _THEME = (
     "document.documentElement.dataset.theme = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'"
@@ -80,12 +80,10 @@ def _news(record: RunRecord, found: News | None) -> str:
         return ""
     since = "" if found.since is None else f", since run {found.since}"
     parts = [f"<p>{escape(found.text + since)}.</p>"]
-    for name, listed in (("new", found.new), ("changed", found.changed), ("gone", found.gone)):
-        if listed:
-            names = "".join(f"<li>{escape(file)}</li>" for file in listed[:FILES_SHOWN])
-            left = f"<li>and {len(listed) - FILES_SHOWN:,} more</li>" if len(listed) > FILES_SHOWN else ""
-            summary = f"<summary>{len(listed):,} {name}</summary>"
-            parts.append(f'<details>{summary}<ul class="notes where">{names}{left}</ul></details>')
+    for name, count, files in found.named():
+        names = "".join(f"<li>{escape(file)}</li>" for file in files)
+        parts.append(f'<details><summary>{count:,} {name}</summary><ul class="notes where">{names}</ul></details>')
+    parts += [f"<p>{escape(line.removeprefix('diff').strip())}</p>" for line in diff_lines(record.diff)]
     c = record.counts
     parts.append(_table(["corpus", *c], [[record.corpus, *c.values()]]))
     return _section("What is new", "".join(parts))

@@ -15,18 +15,18 @@ def test_it_says_what_is_new_and_escapes_what_comes_from_the_corpus(tmp_path):
     config = make_case(tmp_path)
     first = tamis.run(config, "small")
     found = news(first.lake, first.record)
-    assert (found.since, len(found.new), found.text) == (None, 3, "300 documents in 3 files, the first time")
+    assert (found.since, found.files["new"], found.text) == (None, 3, "300 documents in 3 files, the first time")
     write_jsonl(tmp_path / "raw" / "<b>new.jsonl", documents(40, seed=1))
     write_jsonl(tmp_path / "raw" / "part-1.jsonl", documents(5, seed=2))
     (tmp_path / "raw" / "part-0.jsonl").unlink()
     second = tamis.run(config, "small")
     found = news(second.lake, second.record)
-    names = [[name.rpartition("/")[2] for name in part] for part in (found.new, found.changed, found.gone)]
-    assert names == [["<b>new.jsonl"], ["part-1.jsonl"], ["part-0.jsonl"]]
+    names = [(change, n, [name.rpartition("/")[2] for name in listed]) for change, n, listed in found.named()]
+    assert names == [("new", 1, ["<b>new.jsonl"]), ("changed", 1, ["part-1.jsonl"]), ("gone", 1, ["part-0.jsonl"])]
     assert found.text == "1 new, 1 changed and 1 gone files: 145 documents, -155"
     page = second.report.read_text()
     assert "&lt;b&gt;new.jsonl" in page and "<b>" not in page
-    assert found.text in page and f"since run {first.id}" in page
+    assert found.text in page and f"since run {first.id}" in page and f"against run {first.id}" in page
     rows = re.findall(r'<tr><th scope="row">([^<]+)</th><td>([^<]*)</td><td>([^<]*)</td>', page)
     assert ("ingest web", "2", "1") in rows
     assert sum(s.computed for s in second.record.stages) == second.record.computed
