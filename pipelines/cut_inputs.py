@@ -12,6 +12,7 @@ from ..storage.errors import ConfigError
 from ..storage.plugins import nearest
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
+from .engine import Threads
 from .expressions import meta_values
 from .measuring import tokens_of
 from .scoring import Scored
@@ -63,8 +64,12 @@ class Streams:
         self._unit = cut.budget.unit if cut.budget else "documents"
 
     def parts(self, column: str) -> Parts:
-        """Return what streams one score column again and again."""
-        return lambda: (self.part(shard, column) for shard in self._scored.reader.survivors.shards)
+        """Return what streams one score column again and again.
+
+        A pass takes the time of reading, which threads share; two parts a worker are read ahead.
+        """
+        reading = Threads(self._work.engine.workers)
+        return lambda: reading.map(lambda shard: self.part(shard, column), self._scored.reader.survivors.shards)
 
     def part(self, shard: Shard, column: str = "score") -> Part:
         """Return one score column of a shard."""
