@@ -45,8 +45,9 @@ class Snapshot:
     @cached_property
     def _excluded(self) -> dict[str, Any]:
         table = self.lake.table(self.lake.snapshot(self.corpus, self.key) / "excluded.parquet", ["shard", "row"])
-        groups = table.group_by("shard").aggregate([("row", "list")]).to_pydict()
-        return {s: np.asarray(r, dtype=np.int64) for s, r in zip(groups["shard"], groups["row_list"], strict=True)}
+        groups = table.group_by("shard").aggregate([("row", "list")])
+        rows = (found.values.to_numpy() for found in groups.column("row_list"))  # never as Python's own numbers
+        return dict(zip(groups.column("shard").to_pylist(), rows, strict=True))
 
     def mask(self, shard: Shard) -> Mask:
         """Say which rows of a shard are documents of this snapshot."""
