@@ -31,6 +31,13 @@ class Counts:
             self.documents[name] += 1
             self.tokens[name] += n
 
+    def update(self, other: "Counts") -> None:
+        """Add what other documents have."""
+        for name, n in other.documents.items():
+            known = name in self.documents or len(self.documents) < NAMES_KEPT
+            self.documents[name if known else OTHERS] += n
+            self.tokens[name if known else OTHERS] += other.tokens[name]
+
     def rows(self) -> list[tuple[str, int, int]]:
         """Return name, documents and tokens, most documents first."""
         return [(name, n, self.tokens[name]) for name, n in sorted(self.documents.items(), key=lambda x: (-x[1], x[0]))]
@@ -47,6 +54,11 @@ class Composition:
         """Count documents, of which there are `source` and `meta`."""
         self.sources.add(documents.column("source").fill_null(NO_SOURCE).to_pylist(), n_tokens)
         self._licences.add(licences(documents.column("meta")), n_tokens)
+
+    def update(self, other: "Composition") -> None:
+        """Add what other documents are counted by."""
+        self.sources.update(other.sources)
+        self._licences.update(other._licences)
 
     @property
     def licences(self) -> list[tuple[str, int, int]]:

@@ -5,10 +5,9 @@ as much as the rest. They are read and indexed once and stay in memory; the pool
 """
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 from ..selectors.decontamination import VERSION, EvaluationRuns, evaluation_runs
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, Verdicts, load_selection
+from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection
 from ..storage.shards import Shard
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors
@@ -67,14 +66,15 @@ def _decontaminate(
         batch = reader.read(item)
         return batch.column("row").to_numpy(), evaluations.runs.best(batch.column("text"))
 
-    results = work.map(f"decontaminate {step.name}", search, reader.items(), documents_in)
-    stage.computed = 0
-    for shard in survivors.shards:
-        pieces = list(islice(results, len(shard.row_groups)))
-        row = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pieces)])
-        best = np.concatenate([np.empty(0, np.int32), *(found for _, found in pieces)])
-        verdicts = evaluations.verdicts(row, best, step.parameters)
-        writer.write(shard, verdicts, tokens_of(work, shard, row))
+    def decide(shard: Shard, pieces: Iterator[tuple[Any, Any]]) -> Written:
+        rows, found = zip(*pieces, strict=True)
+        row = np.concatenate(rows)
+        verdicts = evaluations.verdicts(row, np.concatenate(found), step.parameters)
+        return writer.publish(shard, verdicts, tokens_of(work, shard, row))
+
+    name, groups = f"decontaminate {step.name}", reader.groups(survivors.shards)
+    for written in work.together(name, search, groups, decide, documents_in):
+        writer.add(written)
         stage.computed += 1
     unprotected = evaluations.unprotected()
     return writer.finish(recipe, kind="decontaminate", action=step.parameters.action, unprotected=unprotected)

@@ -74,7 +74,7 @@ def _deduplicated(
         stage.computed = len(survivors.shards)
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
         with Shuffle(work.lake, _VERDICT, max(1, min(len(survivors.shards), MOST_PARTITIONS))) as home:
-            _decide(work, inputs.selector, state, score, reader, home)
+            _decide(work, step.name, inputs.selector, state, score, reader, home)
             home.close()
             for shard, verdicts in _verdicts(inputs.selector, survivors, f"{step.dedup} duplicate", home):
                 writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
@@ -84,8 +84,8 @@ def _deduplicated(
 
 
 def _decide(
-    work: Work, selector: Selector, state: Any, score: Callable[[Shard, pa.RecordBatch], pa.Table], reader: Reader,
-    home: Shuffle,
+    work: Work, step: str, selector: Selector, state: Any, score: Callable[[Shard, pa.RecordBatch], pa.Table],
+    reader: Reader, home: Shuffle,
 ) -> None:  # fmt: skip
     """Shuffle by group, and send the verdicts to their shard's partition: of dropped or, with scores, of all rows."""
     place = {s.digest: i for i, s in enumerate(reader.survivors.shards)}
@@ -99,7 +99,7 @@ def _decide(
             table = table.append_column(name, found.column(name))
         return table
 
-    tables = work.map("group", grouped, reader.items(), documents_in)
+    tables = work.map(f"dedup {step}", grouped, reader.items(), documents_in, loads=reader.loads)
     first = next(tables, None)
     if first is None:
         return

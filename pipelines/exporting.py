@@ -1,32 +1,37 @@
 """The last stage of a flow: write what is left, in every form that is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from .. import __version__
 from ..storage.cards import selection_card
-from ..storage.export import written_mixture
+from ..storage.export import written, written_mixture
 from ..storage.fingerprint import fingerprint
 from ..storage.schema import DOCUMENT
 from ..storage.selections import load_selection
 from ..storage.shards import ROW_GROUP_BYTES, Shard
-from ..storage.sorting import evenly
+from ..storage.sorting import even_cuts
 from ..storage.survivors import Survivors
-from .forms import Counted, form_of
+from .composition import Composition
+from .forms import Counted, Form, form_of
 from .measuring import tokens_of
 from .outputs import Output
 from .runs import RunRecord, Stage
 from .work import Work
 
-Item = tuple[Shard, int]
-"""A row group."""
+
+class Item(NamedTuple):
+    """Chosen documents of a row group, by their numbers among these."""
+
+    shard: Shard
+    group: int
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,19 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
         "corpus": survivors.corpus, "snapshot": run.snapshot, "selection": chosen.selection, "seed": work.config.seed,
         "tokenizer": work.config.tokenizer,
     }  # fmt: skip
-    items = _items(survivors)
     documents = _Reader(work, chosen, form.columns)
-    limit = output.shard_bytes if form.sharded else ROW_GROUP_BYTES
 
-    def counted(item: Item) -> list[Counted]:
-        return [form.counted(part) for part in evenly([documents.read(item)], _sizes, limit)]
+    def counted(item: Item) -> Counted:
+        return form.counted(documents.read(item))
 
-    pieces = chain.from_iterable(work.map(f"export {output.format}", counted, list(items), items.__getitem__))
-    recipe = {"steps": run.steps, "config": work.config.model_dump(mode="json")}
-    manifest, composition = form.publish(folder, pieces, about, recipe)
+    sink = form.sink(about | {"steps": run.steps, "config": work.config.model_dump(mode="json")})
+    files, composition = list[dict[str, Any]](), Composition()
+    publish = partial(form.publish_shard, folder, sink)
+    name, shards = f"export {output.format}", _shards(survivors, form)
+    for entries, inside in work.together(name, counted, shards, publish, lambda item: item.stop - item.start):
+        files += entries
+        composition.update(inside)
+    manifest = form.described(folder, about, written(files), composition)
     page = selection_card(manifest, run.steps, run.alarms, composition.sources.rows(), composition.licences)
     work.lake.publish_bytes(folder / "card.md", page.encode())
     work.lake.publish_json(folder / "manifest.json", manifest)
@@ -86,10 +94,10 @@ class _Reader:
         self._decisions = lru_cache(2)(self._of_shard)
 
     def read(self, item: Item) -> pa.Table:
-        """Return the chosen documents of a row group, in row order, in these columns of CHOSEN."""
-        survivors, (shard, group) = self._chosen.survivors, item
+        """Return the chosen documents, in row order, in these columns of CHOSEN."""
+        survivors, (shard, group, *stretch) = self._chosen.survivors, item
         start, n = shard.row_groups[group]
-        inside = np.flatnonzero(survivors.mask(shard)[start : start + n])
+        inside = np.flatnonzero(survivors.mask(shard)[start : start + n])[slice(*stretch)]
         rows = inside + start
         batch = shard.read_group(group, [c for c in self._columns if c in DOCUMENT.names]).take(pa.array(inside))
         found: dict[str, Any] = {name: batch.column(name) for name in batch.schema.names}
@@ -111,16 +119,25 @@ class _Reader:
         return table.drop_columns("row").take(pa.array(place, mask=place < 0))
 
 
-def _sizes(documents: pa.Table) -> npt.NDArray[np.int64]:
-    return np.asarray(documents.column("n_bytes"), np.int64)
+def _shards(survivors: Survivors, form: Form) -> list[tuple[int, list[Item]]]:
+    """Return what each shard of the mixture consists of: documents in their order, as many as there is room for."""
+    limit = form.output.shard_bytes if form.sharded else None
+    found: list[tuple[int, list[Item]]] = [(0, [])]
+    n_bytes = 0
+    for item, size in _items(survivors, limit or ROW_GROUP_BYTES):
+        if limit is not None and found[-1][1] and n_bytes + size > limit:
+            found.append((len(found), []))
+            n_bytes = 0
+        found[-1][1].append(item)
+        n_bytes += size
+    return found if found[0][1] or form.never_empty else []
 
 
-def _items(survivors: Survivors) -> dict[Item, int]:
-    """Return the row groups that have chosen documents, and how many."""
-    found = {}
+def _items(survivors: Survivors, most_bytes: int) -> Iterator[tuple[Item, int]]:
+    """Yield the chosen documents row group by row group, at most so many bytes of text at a time, and their bytes."""
     for shard in survivors.shards:
-        mask = survivors.mask(shard)
+        mask, sizes = survivors.mask(shard), shard.read_column("n_bytes").to_numpy()
         for group, (start, n) in enumerate(shard.row_groups):
-            if count := int(np.count_nonzero(mask[start : start + n])):
-                found[shard, group] = count
-    return found
+            inside = sizes[start : start + n][mask[start : start + n]]
+            for begin, end in even_cuts(inside, most_bytes):
+                yield Item(shard, group, begin, end), int(inside[begin:end].sum())

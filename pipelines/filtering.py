@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, Verdicts, load_selection
+from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .expressions import Expression, FeatureSchemas
@@ -50,11 +50,14 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
 
     def apply(stage: Stage) -> dict[str, Any]:
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
-        shards = list(survivors.shards)
-        results = work.map(f"filter {step.name}", lambda s: _reasons(reader, rules, s), shards, lambda s: s.rows)
-        for shard, (row, reason) in zip(survivors.shards, results, strict=True):
+
+        def decide(shard: Shard) -> Written:
+            row, reason = _reasons(reader, rules, shard)
             kept = reason.is_null().to_numpy(zero_copy_only=False)
-            writer.write(shard, Verdicts(row, kept, reason=reason), tokens_of(work, shard, row))
+            return writer.publish(shard, Verdicts(row, kept, reason=reason), tokens_of(work, shard, row))
+
+        for written in work.map(f"filter {step.name}", decide, list(survivors.shards), lambda shard: shard.rows):
+            writer.add(written)
             stage.computed += 1
         return writer.finish(recipe, kind="filter")
 

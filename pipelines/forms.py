@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ..storage.cards import README, hub_readme
 from ..storage.croissant import CROISSANT, croissant
-from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink, write_shards
+from ..storage.export import MIXTURE, JsonlSink, ParquetSink, Piece, Sink, write_shard, write_shards
 from ..storage.id_list import ID_LIST, with_recipe
 from ..storage.mds_export import INDEX, MdsSink, mds_index
 from ..storage.schema import DOCUMENT
@@ -107,15 +107,28 @@ class Form(ABC):
         limit = self.output.shard_bytes if self.sharded else None
         found = Composition()
         counted = _counted(pieces, found)
-        written = write_shards(self.work.lake, folder, limit, counted, self.sink(about | recipe), self.never_empty)
-        manifest = about | self.about | written
+        files = write_shards(self.work.lake, folder, limit, counted, self.sink(about | recipe), self.never_empty)
+        return self.described(folder, about, files, found), found
+
+    def publish_shard(
+        self, folder: Path, sink: Callable[[Path], Sink], number: int, pieces: Iterable[Counted]
+    ) -> tuple[list[dict[str, Any]], Composition]:
+        """Publish one shard; return what the manifest says of its files, and what is in them."""
+        found = Composition()
+        return write_shard(self.work.lake, folder, number, _counted(pieces, found), sink), found
+
+    def described(
+        self, folder: Path, about: dict[str, Any], files: dict[str, Any], found: Composition
+    ) -> dict[str, Any]:
+        """Publish what belongs to the shards, of which `files` is what the manifest says; return the manifest."""
+        manifest = about | self.about | files
         for name, data in self.beside(manifest["files"]).items():
             self.work.lake.publish_bytes(folder / name, data)
             manifest["files"].append({"file": name, "sha256": hashlib.sha256(data).hexdigest()})
         described = croissant(manifest, self.parquet, [name for name, *_ in found.licences if name != NO_LICENCE])
         for name, data in {**self.pages, CROISSANT: described}.items():
             self.work.lake.publish_bytes(folder / name, data)
-        return manifest, found
+        return manifest
 
     def counted(self, documents: pa.Table) -> Counted:
         """Return documents as the sink takes them, with what they are counted by."""

@@ -58,16 +58,16 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
 
 def _read(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> list[tuple[FileRecord, Pack]]:
     """Read packs side by side, and where there are fewer than workers, each with several threads."""
-    workers, packs = work.engine.workers, plan_packs(plan.unread)
-    digests = {name: digest.sha256 for name, digest in plan.digests.items()}
-    ahead = ROW_GROUPS_AHEAD * workers // max(1, min(workers, len(packs))) if workers > 1 else 0
+    name, packs = f"ingest {corpus}", plan_packs(plan.unread)
+    digests = {file: digest.sha256 for file, digest in plan.digests.items()}
+    ahead = int(ROW_GROUPS_AHEAD * work.engine.share(len(packs), name))
     with work.engine.inner_map() as inner:
 
         def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:
             done = read_pack(work.lake, corpus, pack, options, inner, ahead, digests)
             return [(record, done) for record in done.files]
 
-        return [pair for pairs in work.map(f"ingest {corpus}", read, packs) for pair in pairs]
+        return [pair for pairs in work.map(name, read, packs) for pair in pairs]
 
 
 def _refuse_known(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> None:

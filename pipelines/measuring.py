@@ -1,9 +1,10 @@
 """The stage that computes a feature: only the rows that are still in, only those that nobody computed before."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from .work import Work
 ROW, KEY = "row", "doc_key"
 COSTLY, COSTLY_ROWS = 2, 1_024
 """From this cost on a feature is published so many rows at a time, not a shard: a kill costs each worker no more."""
-Piece = tuple[Shard, Rows, pa.RecordBatch]
+Item = tuple[Shard, int, int]
+"""A part of a row group."""
+Piece = tuple[Rows, pa.RecordBatch]
 """Rows of a shard, and their values."""
+_LOADING = RLock()
 
 
 def feature_recipe(feature: Feature) -> dict[str, Any]:
@@ -58,10 +62,24 @@ class Column:
         """Name of the feature's numbers."""
         return feature_key(self.feature)
 
-    @cached_property
+    @property
+    def loads(self) -> bool:
+        """Whether it loads a model that is worth a process of its own: starting one costs some seconds."""
+        return self.feature.cost >= COSTLY and type(self.feature).load is not Feature.load
+
+    @property
     def model(self) -> Any:
-        """What the feature loads once."""
+        """What the feature loads, once a process: it is not sent to others."""
+        with _LOADING:
+            return self._model
+
+    @cached_property
+    def _model(self) -> Any:
         return self.feature.load()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the model."""
+        return Column, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def measure(work: Work, survivors: Survivors, column: Column) -> None:
@@ -71,40 +89,73 @@ def measure(work: Work, survivors: Survivors, column: Column) -> None:
 
 
 def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> None:
-    missing = lru_cache(MASKS_KEPT)(lambda s: missing_rows(work.lake, column.key, s, survivors.mask(s)))
-    costly = column.feature.cost >= COSTLY
-    most = COSTLY_ROWS if costly else None
-    todo: dict[tuple[Shard, int, int], int] = {}  # how many rows; which is looked up when their turn comes
+    missing = _Missing(work.lake, survivors, column)
+    todo: dict[Item, int] = {}  # how many rows; which is looked up when their turn comes
     with stage.looking():
         for shard in survivors.shards:
-            todo |= {(shard, *place): len(rows) for place, rows in _pieces(shard, missing(shard), most)}
-    n_shards = len({shard.digest for shard, _, _ in todo})
-    stage.documents, stage.reused = sum(todo.values()), len(survivors.shards) - n_shards
-    stage.computed = n_shards
+            todo |= missing.items(shard)
+    groups = [(shard, list(items)) for shard, items in groupby(todo, key=lambda item: item[0])]
+    stage.documents, stage.reused = sum(todo.values()), len(survivors.shards) - len(groups)
+    stage.computed = len(groups)
     if not todo:
         return
     publish_recipe(work.lake, column.key, feature_recipe(column.feature))
-    model = column.model
+    name, documents = f"feature {column.title or column.alias}", todo.__getitem__
+    if missing.is_costly:  # at once: in the order of the pieces, finished ones would wait for a slow one
+        done = work.map(name, missing.compute_and_publish, list(todo), documents, loads=column.loads)
+    else:
+        done = work.together(name, missing.compute, groups, missing.publish, documents, loads=column.loads)
+    for _ in done:
+        pass
 
-    def compute(item: tuple[Shard, int, int]) -> tuple[Shard, list[Piece]]:
+
+@dataclass(frozen=True)
+class _Missing:
+    """The rows of a feature that nobody computed before."""
+
+    lake: Lake
+    survivors: Survivors
+    column: Column
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether a piece is published as soon as it is there, and would else die with those that it waits for."""
+        return self.column.feature.cost >= COSTLY
+
+    def items(self, shard: Shard) -> dict[Item, int]:
+        """Return the pieces of a shard, and how many rows of each are missing."""
+        return {(shard, *place): len(rows) for place, rows in self._pieces(shard)}
+
+    def compute(self, item: Item) -> Piece | None:
+        """Return a piece; None where a worker published it that died before it said so."""
         shard, group, number = item
-        rows = dict(_pieces(shard, missing(shard), most))[group, number]
-        batch = shard.read_group(group, column.feature.reads)
+        rows = dict(self._pieces(shard)).get((group, number))
+        if rows is None:
+            return None
+        batch = shard.read_group(group, self.column.feature.reads)
         batch = batch.take(pa.array(rows - shard.row_groups[group][0]))
-        piece = shard, rows, column.feature.compute(batch, model)
-        if costly:  # at once: in the order of the pieces, finished ones would wait for a slow one, and die with it
-            _publish(work.lake, column, [piece])
-        return shard, [] if costly else [piece]
+        return rows, self.column.feature.compute(batch, self.column.model)
 
-    results = work.map(f"feature {column.title or column.alias}", compute, list(todo), todo.__getitem__)
-    for _, together in groupby(results, key=lambda r: r[0]):
-        if waiting := [piece for _, some in together for piece in some]:
-            _publish(work.lake, column, waiting)
+    def publish(self, shard: Shard, pieces: Iterable[Piece | None]) -> None:
+        """Publish pieces of a shard as one part."""
+        if found := [piece for piece in pieces if piece is not None]:
+            rows, batches = zip(*found, strict=True)
+            table = pa.Table.from_batches(batches)
+            publish_part(self.lake, self.column.key, shard, np.concatenate(rows), table)
 
+    def compute_and_publish(self, item: Item) -> None:
+        """Make a part of a piece."""
+        self.publish(item[0], [self.compute(item)])
 
-def _publish(lake: Lake, column: Column, pieces: list[Piece]) -> None:
-    rows = np.concatenate([rows for _, rows, _ in pieces])
-    publish_part(lake, column.key, pieces[0][0], rows, pa.Table.from_batches([b for _, _, b in pieces]))
+    def _pieces(self, shard: Shard) -> Iterator[tuple[tuple[int, int], Rows]]:
+        return _pieces(shard, self._rows(shard), COSTLY_ROWS if self.is_costly else None)
+
+    @cached_property
+    def _rows(self) -> Callable[[Shard], Rows]:
+        def rows(shard: Shard) -> Rows:
+            return missing_rows(self.lake, self.column.key, shard, self.survivors.mask(shard))
+
+        return lru_cache(MASKS_KEPT)(rows)
 
 
 def _pieces(shard: Shard, rows: Rows, most: int | None) -> Iterator[tuple[tuple[int, int], Rows]]:
@@ -147,6 +198,15 @@ class Reader:
         """Return the units of work: row groups, in row order."""
         shards = self.survivors.shards if shards is None else shards
         return [(shard, group) for shard in shards for group in range(len(shard.row_groups))]
+
+    def groups(self, shards: Sequence[Shard]) -> list[tuple[Shard, list[tuple[Shard, int]]]]:
+        """Return the units of work of each shard."""
+        return [(shard, self.items([shard])) for shard in shards]
+
+    @property
+    def loads(self) -> bool:
+        """Whether reading computes a feature that loads a model."""
+        return any(column.loads and not column.feature.stored for column in self.measured)
 
     def read(self, item: tuple[Shard, int]) -> pa.RecordBatch:
         """Return the surviving rows of one row group, in row order."""

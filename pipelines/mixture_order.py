@@ -147,16 +147,18 @@ class Ordered:
         names = tuple(dict.fromkeys([*reads, *(name for e in expressions for name in e.document_columns)]))
         readers = [Reader(self.work.lake, s, names, (), expressions, self._features) for s in self._drawn]
 
-        def read(item: tuple[Reader, tuple[Shard, int]]) -> _Batch:
-            reader, (shard, group) = item
+        def read(item: tuple[int, tuple[Shard, int]]) -> _Batch:
+            number, (shard, group) = item
+            reader = readers[number]
             corpus, batch = reader.survivors.corpus, reader.read((shard, group))
             drawn = self._table(corpus, shard)
             at = int(np.searchsorted(drawn.column("row").to_numpy(), batch.column("row")[0].as_py()))
-            drawn = drawn.slice(at, batch.num_rows)
+            drawn = drawn.take(np.arange(at, at + batch.num_rows))  # a slice would travel with the whole shard's
             return _Batch(corpus, shard, batch, drawn, self._rank(batch, drawn))
 
-        items = [(r, item) for r in readers for item in r.items() if _has_any(r.survivors, *item)]
-        yield from self.work.map(f"order {self.name}", read, items, lambda item: documents_in(item[1]))
+        items = [(n, item) for n, r in enumerate(readers) for item in r.items() if _has_any(r.survivors, *item)]
+        name, loads = f"order {self.name}", any(reader.loads for reader in readers)
+        yield from self.work.map(name, read, items, lambda item: documents_in(item[1]), loads=loads)
 
     @cached_property
     def _table(self) -> Callable[[str, Shard], pa.Table]:

@@ -34,7 +34,7 @@ def repeated_texts(work: Work, name: str, pool: Pool) -> Iterator[Repeats]:
     numbers = {place: number for number, place in enumerate(pool.places)}
     n_rows = sum(place.shard.rows for place in pool.places)
     with Shuffle(work.lake, _HOME, max(1, min(len(numbers), MOST_PARTITIONS))) as home:
-        work.stage(f"dedup {name}", lambda stage: _find(work, pool, home, partitions_for(n_rows, 100), stage))
+        work.stage(f"dedup {name}", lambda stage: _find(work, name, pool, home, partitions_for(n_rows, 100), stage))
         read = lru_cache(1)(home.partition)
 
         def repeats(place: Place) -> npt.NDArray[np.int64]:
@@ -47,12 +47,12 @@ def repeated_texts(work: Work, name: str, pool: Pool) -> Iterator[Repeats]:
         yield repeats
 
 
-def _find(work: Work, pool: Pool, home: Shuffle, n_partitions: int, stage: Stage) -> None:
+def _find(work: Work, name: str, pool: Pool, home: Shuffle, n_partitions: int, stage: Stage) -> None:
     """Bring the rows with the same text together, and send home those that do not stay."""
     stage.computed = len(pool.places)
     items = list(enumerate(pool.places))
     with Shuffle(work.lake, _TEXT, n_partitions) as by_text:
-        for table in work.map("texts", partial(_read, pool), items, lambda item: item[1].shard.rows):
+        for table in work.map(f"dedup {name}", partial(_read, pool), items, lambda item: item[1].shard.rows):
             by_text.add(table, (table.column("high").to_numpy() % np.uint64(n_partitions)).astype(np.int64))
         by_text.close()
         for number in range(n_partitions):

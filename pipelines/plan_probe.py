@@ -131,12 +131,19 @@ class _Probe(Work):
 
     def map(
         self, name: str, function: Callable[[Item], Result], items: list[Item],
-        documents: Callable[[Item], int] | None = None,
+        documents: Callable[[Item], int] | None = None, *, loads: bool = False,
     ) -> Iterator[Result]:  # fmt: skip
         """Raise NotThere where there is anything to map."""
         if items:
             raise NotThere
         return iter(())
+
+    def together(
+        self, name: str, function: Callable[[Item], Any], groups: Sequence[tuple[Any, Sequence[Item]]],
+        finish: Callable[[Any, Iterator[Any]], Result], documents: Callable[[Item], int], *, loads: bool = False,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Raise NotThere where there is anything to map."""
+        return self.map(name, finish, list(groups))  # type: ignore[arg-type]
 
     def show(self) -> None:
         """Publish nothing."""

@@ -6,9 +6,9 @@ summaries of a hundred thousand shards nor the row groups of a sample. Both are 
 fit, bit for bit; where they cannot be, it is one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +131,16 @@ def _summarise(
         todo = [s for s in fresh if not path(digests[s.digest]).exists()]
     stage.reused = len(survivors.shards) - len(todo)
     stage.computed = len(todo)
-    items = reader.items(todo)
-    results = work.map(f"summarise {step}", lambda i: (i[0], selector.summarise(reader.read(i))), items, documents_in)
-    for shard, pieces in groupby(results, key=lambda r: r[0]):
-        publish_state(work.lake, path(digests[shard.digest]), selector.merge([summary for _, summary in pieces]))
+
+    def summarise(item: tuple[Shard, int]) -> Any:
+        return selector.summarise(reader.read(item))
+
+    def publish(shard: Shard, summaries: Iterator[Any]) -> None:
+        publish_state(reader.lake, path(digests[shard.digest]), selector.merge(list(summaries)))
+
+    groups = reader.groups(todo)
+    for _ in work.together(f"summarise {step}", summarise, groups, publish, documents_in, loads=reader.loads):
+        pass
     for shard in fresh:
         loaded = load_state(path(digests[shard.digest]), kind)
         merged = loaded if merged is None else selector.merge([merged, loaded])

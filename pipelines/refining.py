@@ -167,7 +167,7 @@ class Rounds:
             place = np.searchsorted(table.column("row").to_numpy(), batch.column("row").to_numpy()[there])
             return table.column("cluster").to_numpy()[place], score[there]
 
-        for cluster, score in self.work.map(name, read, reader.items(), documents_in):
+        for cluster, score in self.work.map(name, read, reader.items(), documents_in, loads=reader.loads):
             means.add(cluster, score)
         stage.computed = 1
         return replace(found, mean_score=means.means(), scored=means.counts)

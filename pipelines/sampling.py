@@ -30,7 +30,7 @@ def read_sample(work: Work, name: str, reader: Reader, size: int, key: int, stag
         number = uniform(batch.column("doc_key").to_numpy(), key)
         return batch.append_column(NUMBER, pa.array(number)).filter(pa.array(number <= limit))
 
-    pieces = [piece for piece in work.map(name, sampled, items, documents_in) if piece.num_rows]
+    pieces = [piece for piece in work.map(name, sampled, items, documents_in, loads=reader.loads) if piece.num_rows]
     if not pieces:
         return None
     table = pa.Table.from_batches(pieces).sort_by([(NUMBER, "ascending"), ("doc_key", "ascending")])

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +65,18 @@ def _score(work: Work, step: str, scored: Scored, todo: list[Shard], stage: Stag
     reader = scored.reader
     stage.computed, stage.reused = len(todo), len(reader.survivors.shards) - len(todo)
 
-    def score(item: tuple[Shard, int]) -> tuple[Shard, pa.Table]:
+    def score(item: tuple[Shard, int]) -> pa.Table:
         batch = reader.read(item)
         table = scored.selector.score(batch, scored.state).add_column(0, "row", batch.column("row"))
-        return item[0], table.add_column(1, "doc_key", batch.column("doc_key"))
+        return table.add_column(1, "doc_key", batch.column("doc_key"))
 
-    for shard, pieces in groupby(
-        work.map(f"score {step}", score, reader.items(todo), documents_in), key=lambda r: r[0]
-    ):
-        table = pa.concat_tables([t for _, t in pieces]).combine_chunks()
-        work.lake.publish_table(scored.path(shard), table)
+    def publish(shard: Shard, tables: Iterator[pa.Table]) -> None:
+        table = pa.concat_tables(tables).combine_chunks()
+        scored.reader.lake.publish_table(scored.path(shard), table)
+
+    groups = reader.groups(todo)
+    for _ in work.together(f"score {step}", score, groups, publish, documents_in, loads=reader.loads):
+        pass
 
 
 def score_tables(scored: Scored) -> Iterator[pa.Table]:

@@ -46,6 +46,10 @@ class Encoder:
         """Return what its ids are made by."""
         return {"version": VERSION, "tokenizer": self.digest, "end": self.end, "dtype": self.dtype}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes; a tokenizer alone forgets there that no text spells a special token."""
+        return _travelled, (self.name, self.digest, self.end, self.dtype, self.text)
+
     def encode(self, text: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Return the ids of all documents, each with the end token after it, and how many each has."""
         pieces, lengths = [np.empty(0, self.dtype)], [np.empty(0, np.int64)]
@@ -73,8 +77,7 @@ def make_encoder(output: Output, default: Tokens, root: Path) -> Encoder:
             f"{place}: {feature.tokenizer!r} only counts, expected `tokenizer`: the path of a tokenizer.json, "
             "or a name on the Hugging Face Hub"
         )
-    tokenizer = Tokenizer.from_str(loaded.to_str())  # the other is shared with what counts tokens
-    tokenizer.encode_special_tokens = True
+    tokenizer = _plain(loaded.to_str())  # the other is shared with what counts tokens
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     end = _end(output.end, tokenizer, vocabulary, place)
     spelt = tokenizer.decode([end], skip_special_tokens=False)
@@ -90,6 +93,17 @@ def make_encoder(output: Output, default: Tokens, root: Path) -> Encoder:
     if largest > np.iinfo(dtype).max:
         raise ConfigError(f"{place}: the tokenizer has the id {largest:,}, which {dtype} cannot hold; set `dtype`")
     return Encoder(feature.tokenizer, tokenizer, str(feature.identity()["tokenizer"]), end, dtype, loaded.to_str())
+
+
+def _plain(text: str) -> Tokenizer:
+    """Return the tokenizer with which no text spells a special token."""
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _travelled(name: str, digest: str, end: int, dtype: str, text: str) -> Encoder:
+    return Encoder(name, _plain(text), digest, end, dtype, text)
 
 
 def _end(given: int | str | None, tokenizer: Tokenizer, vocabulary: dict[str, int], place: str) -> int:

@@ -1,9 +1,9 @@
 """What every stage needs: the lake, the configuration, who maps, who is told."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..features.base import Feature
 from ..features.stopping import stop_if_asked
@@ -12,11 +12,13 @@ from ..selectors.keyed import stream_key
 from ..storage.catalog import build_catalog
 from ..storage.lake import Lake
 from .config import Config
-from .engine import Threads
+from .engine import Engine, Threads
 from .progress import Reporter
-from .runs import RunLog, Stage
+from .runs import RunLog, Stage, Unrecorded
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
+Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
@@ -86,7 +88,7 @@ class Work:
     """The features of `flows.yaml` by alias."""
     tokens: Tokens
     """The flow's tokenizer: the unit of every token budget."""
-    engine: Threads
+    engine: Engine
     log: RunLog
     reporter: Reporter = field(default_factory=Reporter)
     execute: Execute = directly
@@ -109,13 +111,31 @@ class Work:
 
     def map(
         self, name: str, function: Callable[[Item], Result], items: list[Item],
-        documents: Callable[[Item], int] | None = None,
+        documents: Callable[[Item], int] | None = None, *, loads: bool = False,
     ) -> Iterator[Result]:  # fmt: skip
-        """Map in the order of the items, with progress: by the documents that each has, where that is known."""
-        results = self.engine.map(function, items)
+        """Map in the order of the items, with progress: by the documents that each has, where that is known.
+
+        The name begins with that of the stage. Where the function `loads` a model, workers of a cluster keep it.
+        """
+        results = self.engine.map(function, items, name, loads=loads)
         if documents is None:
             return self.reporter.track(results, [1] * len(items), name)
         return self.reporter.track(results, [documents(item) for item in items], name, "documents")
+
+    def together(
+        self, name: str, function: Callable[[Item], Piece], groups: Sequence[tuple[Key, Sequence[Item]]],
+        finish: Callable[[Key, Iterator[Piece]], Result], documents: Callable[[Item], int], *, loads: bool = False,
+    ) -> Iterator[Result]:  # fmt: skip
+        """Map over the pieces of shards, and publish each shard with `finish` as soon as all its pieces are there.
+
+        On threads pieces of one shard keep all of them busy; on a cluster a worker makes and publishes a whole shard,
+        so that nothing large travels. `finish` returns what is small.
+        """
+        total = sum(documents(item) for _, items in groups for item in items)
+        with self.reporter.meter(total, name, "documents") as advance:
+            yield from self.engine.together(
+                function, groups, finish, lambda item: advance(documents(item)), name, loads=loads
+            )
 
     def show(self) -> None:
         """Publish the catalogue, so that what is there can be asked for while the run goes on."""
@@ -124,3 +144,14 @@ class Work:
     def draw(self, step: str) -> Callable[[str], int]:
         """Return what gives a step the keys of its random numbers."""
         return lambda purpose: stream_key(self.config.seed, step, purpose)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a worker of a cluster without what belongs to this process: it maps nothing and tells nobody."""
+        return _travelled, (self.lake, self.config, self.root, self.features, self.tokens, dict(self.models))
+
+
+def _travelled(
+    lake: Lake, config: Config, root: Path, features: dict[str, Feature], tokens: Tokens, models: dict[str, Trained]
+) -> Work:
+    quiet = Reporter(quiet=True)
+    return Work(lake, config, root, features, tokens, Threads(1), Unrecorded(), quiet, directly, models)

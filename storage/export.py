@@ -146,6 +146,25 @@ def write_shards(
         if shard:
             _discard(shard.sink)
         raise
+    return written(files)
+
+
+def write_shard(
+    lake: Lake, folder: Path, number: int, pieces: Iterable[Piece], sink: Callable[[Path], Sink]
+) -> list[dict[str, Any]]:
+    """Publish documents as the shard of this number; return what the manifest says of its files."""
+    shard = _Shard(sink(lake.scratch))
+    try:
+        for piece in pieces:
+            shard.write(piece)
+        return _publish(shard, folder, number)
+    except BaseException:
+        _discard(shard.sink)
+        raise
+
+
+def written(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the manifest says of the files of all shards."""
     return {"files": files, **{key: sum(f.get(key, 0) for f in files) for key in ("rows", "tokens", "bytes")}}
 
 

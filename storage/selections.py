@@ -34,9 +34,27 @@ class Verdicts:
     """Name of the group that each row was cut in: a column more, of selections in rounds alone."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was published about one shard."""
+
+    shard: str
+    entered: int
+    kept: int
+    bytes_kept: int
+    tokens_entered: int
+    tokens_kept: int
+    reasons: Counter[str]
+    digest: str
+    """Of the rows that stay."""
+
+
 @dataclass
 class SelectionWriter:
-    """Write one selection; `finish` makes it exist."""
+    """Write one selection; `finish` makes it exist.
+
+    Shards can be published in other processes (`publish`), in any order; who finishes has to count them (`add`).
+    """
 
     lake: Lake
     key: str
@@ -51,7 +69,11 @@ class SelectionWriter:
     digests: dict[str, str] = field(default_factory=dict)
 
     def write(self, shard: Shard, verdicts: Verdicts, n_tokens: npt.NDArray[np.int64]) -> None:
-        """Publish the rows of one shard; `n_tokens` are those of the rows that entered."""
+        """Publish the rows of one shard and count them; `n_tokens` are those of the rows that entered."""
+        self.add(self.publish(shard, verdicts, n_tokens))
+
+    def publish(self, shard: Shard, verdicts: Verdicts, n_tokens: npt.NDArray[np.int64]) -> Written:
+        """Publish the rows of one shard; return what is to be counted."""
         n = verdicts.row.size
         columns: dict[str, Any] = {
             "selection": _constant(self.key, n),
@@ -76,20 +98,17 @@ class SelectionWriter:
         if verdicts.cut_group is not None:
             table = table.append_column("cut_group", verdicts.cut_group)
         self.lake.publish_table(self.lake.selection(self.key) / f"{shard.digest}.parquet", table)
-        self._count(shard, verdicts, n_tokens, table.column("reason"))
+        return _counted(shard, verdicts, n_tokens, table.column("reason"))
 
-    def _count(self, shard: Shard, verdicts: Verdicts, n_tokens: npt.NDArray[np.int64], reasons: Any) -> None:
-        self.entered += verdicts.row.size
-        self.kept += int(verdicts.kept.sum())
-        self.tokens_entered += int(n_tokens.sum())
-        self.tokens_kept += int(n_tokens[verdicts.kept].sum())
-        sizes = shard.read_column("n_bytes").to_numpy()
-        self.bytes_kept += int(sizes[verdicts.row[verdicts.kept]].sum())
-        for entry in reasons.drop_null().value_counts().to_pylist():
-            self.reasons[entry["values"]] += entry["counts"]
-        mask = np.zeros(shard.rows, dtype=np.bool_)
-        mask[verdicts.row[verdicts.kept]] = True
-        self.digests[shard.digest] = mask_digest(shard, mask)
+    def add(self, written: Written) -> None:
+        """Count what was published about a shard."""
+        self.entered += written.entered
+        self.kept += written.kept
+        self.tokens_entered += written.tokens_entered
+        self.tokens_kept += written.tokens_kept
+        self.bytes_kept += written.bytes_kept
+        self.reasons.update(written.reasons)
+        self.digests[written.shard] = written.digest
 
     def finish(self, recipe: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Publish the manifest and return it."""
@@ -110,6 +129,21 @@ class SelectionWriter:
         self.lake.publish_uses(self.lake.selection(self.key))
         self.lake.publish_json(self.lake.selection(self.key) / "manifest.json", manifest)
         return manifest
+
+
+def _counted(shard: Shard, verdicts: Verdicts, n_tokens: npt.NDArray[np.int64], reasons: Any) -> Written:
+    mask = np.zeros(shard.rows, dtype=np.bool_)
+    mask[verdicts.row[verdicts.kept]] = True
+    return Written(
+        shard=shard.digest,
+        entered=verdicts.row.size,
+        kept=int(verdicts.kept.sum()),
+        bytes_kept=int(shard.read_column("n_bytes").to_numpy()[verdicts.row[verdicts.kept]].sum()),
+        tokens_entered=int(n_tokens.sum()),
+        tokens_kept=int(n_tokens[verdicts.kept].sum()),
+        reasons=Counter({found["values"]: found["counts"] for found in reasons.drop_null().value_counts().to_pylist()}),
+        digest=mask_digest(shard, mask),
+    )
 
 
 def load_selection(lake: Lake, key: str) -> dict[str, Any] | None:

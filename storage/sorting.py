@@ -100,14 +100,20 @@ def evenly(
     rest: pa.Table | None = None
     for table in tables:
         table = table if rest is None else pa.concat_tables([rest, table])
-        ends = np.cumsum(sizes(table))
         start = 0
-        while start < len(ends):
-            before = int(ends[start - 1]) if start else 0
-            stop = max(start + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
-            if stop == len(ends):
+        for start, stop in even_cuts(sizes(table), most_bytes):
+            if stop == table.num_rows:
                 break  # the next table may have rows that fit
             yield table.slice(start, stop - start).combine_chunks()
-            start = stop
         rest = table.slice(start).combine_chunks()
     yield from chain([] if rest is None or not rest.num_rows else [rest])
+
+
+def even_cuts(sizes: npt.NDArray[np.int64], most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield where stretches of at most so many bytes begin and end; a larger row is alone."""
+    ends, start = np.cumsum(sizes), 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
+        yield start, stop
+        start = stop
