@@ -22,6 +22,7 @@ from ..storage.placing import check_place, place
 from ..storage.plugins import nearest
 from .choices import as_configured, chosen_by
 from .config import Corpus, FlowEntry
+from .engine_entry import Engine
 from .exporting import Chosen
 from .exporting import export as export_mixture
 from .flow_checks import check_entry, check_outputs, training_flow
@@ -87,7 +88,7 @@ def train_aux(
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     name, entry = training_flow(loaded.config, model, flow)
     check_entry(loaded, name, entry, features)
-    work = begin(loaded, f"train-aux {model}", features, entry.engine.workers if workers is None else workers, reporter)
+    work = begin(loaded, f"train-aux {model}", features, entry.engine.with_workers(workers), reporter)
     return recorded(work, lambda: curate(work, name, entry))
 
 
@@ -104,7 +105,7 @@ def mix(
     loaded = rehashing(loaded) if rehash else loaded
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_mixture(loaded, mixture, features)
-    work = begin(loaded, f"mix {mixture}", features, entry.engine.workers if workers is None else workers, reporter)
+    work = begin(loaded, f"mix {mixture}", features, entry.engine.with_workers(workers), reporter)
 
     def of_flow(flow: str) -> RunRecord:
         if found := finished_flow(work, flow):
@@ -123,7 +124,7 @@ def ingest(
     loaded = config if isinstance(config, Loaded) else load_config(config, overrides)
     loaded = rehashing(loaded) if rehash else loaded
     entry = _corpus(loaded, corpus)
-    work = begin(loaded, f"ingest {corpus}", {}, None, reporter)
+    work = begin(loaded, f"ingest {corpus}", {}, Engine(), reporter)
     return recorded(work, lambda: ingest_corpus(work, corpus, entry))
 
 
@@ -145,7 +146,7 @@ def export(
     chosen = chosen_by(Lake.open(loaded.lake), name, loaded.config.flows)
     loaded = as_configured(loaded, Lake.open(loaded.lake), chosen.run, overrides)
     forms = _forms(loaded, outputs, folder)
-    work = begin(loaded, f"export {name}", {}, workers, reporter)
+    work = begin(loaded, f"export {name}", {}, Engine(workers=workers), reporter)
 
     def body() -> None:
         measure(work, chosen.survivors, tokens_column(work))
@@ -168,7 +169,7 @@ def replay(
     entry = _corpus(loaded, corpus)
     forms = _forms(loaded, outputs, folder)
     listed = read_id_list(Path(ids))
-    work = begin(loaded, f"replay {corpus}", {}, workers, reporter)
+    work = begin(loaded, f"replay {corpus}", {}, Engine(workers=workers), reporter)
     return recorded(work, lambda: _write(work, choose_listed(work, listed, corpus, entry), forms, folder))
 
 

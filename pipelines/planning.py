@@ -71,7 +71,7 @@ def plan(
         own = Lake.open(scratch / "own", create=True)
         work = Work(
             lake=own, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-            engine=Threads.default(entry.engine.workers if workers is None else workers),
+            engine=Threads.default(workers or (entry.engine.workers if entry.engine.use == "threads" else None)),
             log=RunLog(own, flow, ""), reporter=Reporter(quiet=True),
         )  # fmt: skip
         with compiling_announced(reporter):

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ..storage.errors import LakeError, TamisError
 from ..storage.lake import Lake
 from ..storage.sweeping import lease_of, wait_until_clean
 from .compiling import compiling_announced
-from .engine import Threads
+from .engine import Engine, Threads
+from .engine_entry import Engine as EngineEntry
 from .loading import Loaded
 from .news import news
 from .plugins import make_tokens
@@ -80,7 +81,7 @@ def recorded(work: Work, body: Callable[[], object]) -> Run:
     """Run the body, record how it ended, and publish the catalogue."""
     log = work.log
     try:
-        with compiling_announced(work.reporter), queries_interruptible():
+        with compiling_announced(work.reporter), queries_interruptible(), closing(work.engine):
             body()
     except Terminated:
         _finish(work, "interrupted", 128 + signal.SIGTERM)
@@ -112,7 +113,7 @@ def _finish(work: Work, status: Status, exit_code: int, error: str | None = None
 
 
 def begin(
-    loaded: Loaded, label: str, features: dict[str, Feature], workers: int | None, reporter: Reporter | None
+    loaded: Loaded, label: str, features: dict[str, Feature], engine: EngineEntry, reporter: Reporter | None
 ) -> Work:
     """Open the lake and begin a run in it."""
     tokens = make_tokens(loaded.config.tokenizer, loaded.root)
@@ -121,10 +122,22 @@ def begin(
     lake.sweep_scratch()
     work = Work(
         lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-        engine=Threads.default(workers), log=RunLog(lake, label, loaded.resolved),
+        engine=_engine(engine, lake), log=RunLog(lake, label, loaded.resolved),
         reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
     if wait_until_clean(lake, work.reporter.say):  # after the record is published: whoever cleans would see it
         build_catalog(lake)
         lease_of(lake).unlink(missing_ok=True)
     return work
+
+
+def _engine(entry: EngineEntry, lake: Lake) -> Engine:
+    """Return what maps the stages of a run. Raises ConfigError where what it needs is not installed."""
+    if entry.use == "threads":
+        return Threads.default(entry.workers)
+    from .ray_cluster import LOCAL, prepare
+
+    prepare(entry.address or LOCAL)
+    from .ray_engine import Cluster  # whoever has threads needs no Ray
+
+    return Cluster(entry, lake)

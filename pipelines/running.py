@@ -22,7 +22,7 @@ def run_flow(
     """
     features = {alias: make_feature(alias, entry, loaded.root) for alias, entry in loaded.config.features.items()}
     entry = check_flow(loaded, flow, features)
-    work = begin(loaded, flow, features, entry.engine.workers if workers is None else workers, reporter)
+    work = begin(loaded, flow, features, entry.engine.with_workers(workers), reporter)
 
     def body() -> None:
         work.log.record.plan = stored_plan(work, flow, entry)

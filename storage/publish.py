@@ -82,6 +82,11 @@ def published_bytes() -> int:
     return _PUBLISHED.n_bytes
 
 
+def count_published(n_bytes: int) -> None:
+    """Count what another process has published for this one."""
+    _PUBLISHED.add(n_bytes)
+
+
 def take_back(path: Path) -> None:
     """Remove a published file or folder that was needed for a while; what is not there needs no removal."""
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
