@@ -7,7 +7,6 @@ and empty while there is nothing.
 """
 
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from .catalog_rs2 import round_views
 from .catalog_views import document_views, insert, quoted, result_views
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
+from .places import local, open_to_duckdb, versions
 from .publish import HOST, publishing
 from .snapshots import Snapshot, corpora, newest
 from .sweeping import lease_of
@@ -69,6 +69,7 @@ def build_catalog(lake: Lake) -> None:
         with publishing(lake.catalog, lake.scratch) as temporary:
             try:
                 with duckdb.connect(str(temporary)) as connection:
+                    open_to_duckdb(connection, lake.root)
                     fill_catalog(connection, lake)
             except duckdb.Error as error:
                 first_line = str(error).splitlines()[0]
@@ -80,8 +81,8 @@ def build_catalog(lake: Lake) -> None:
             return
 
 
-def _runs_seen(lake: Lake) -> list[tuple[str, int]]:
-    return sorted((str(p), p.stat().st_mtime_ns) for p in (lake.root / "runs").glob("*/run.json"))
+def _runs_seen(lake: Lake) -> list[tuple[str, str]]:
+    return versions(lake.root / "runs", "*/run.json")
 
 
 def fill_catalog(connection: Any, lake: Lake) -> None:
@@ -119,7 +120,7 @@ def _rows(lake: Lake, snapshots: list[Snapshot], runs: list[dict[str, Any]]) -> 
         rows["shards"] += [(name, x.digest, x.rows, x.n_bytes, str(x.path)) for x in s.shards]
     for path in sorted((lake.root / "features").glob("*/feature.json")):
         f = read_json(path)
-        n_shards = sum(1 for p in path.parent.iterdir() if p.is_dir())
+        n_shards = sum(1 for p in path.parent.iterdir() if p != path)
         rows["features"].append((f["feature"], path.parent.name, f["version"], json.dumps(f["parameters"]), n_shards))
     for r in runs:
         rows["runs"].append((*(r[column] for column in _RUN_COLUMNS), r.get("prefect", {}).get("scheduled", False)))
@@ -158,9 +159,10 @@ def connect(lake: Lake) -> Any:
     if not lake.catalog.exists():
         raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')
     connection = duckdb.connect()
-    connection.execute(f"attach '{quoted(lake.catalog)}' as catalog (read_only)")
+    open_to_duckdb(connection, lake.root)
+    connection.execute(f"attach '{quoted(local(lake.catalog))}' as catalog (read_only)")
     connection.execute("use catalog")
-    here = f"{lake.root}{os.sep}"
+    here = str(lake.root / "x").removesuffix("x")
     moved = connection.execute("select 1 from shards where not starts_with(path, ?) limit 1", [here]).fetchall()
     if moved or lease_of(lake).exists():
         connection.execute("use memory")

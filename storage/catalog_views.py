@@ -13,6 +13,7 @@ from .catalog_rounds import OF_ITS_CHOICE, OF_ITS_ROUND, ROUNDS, SCORES, choice_
 from .diffs import CHANGE
 from .draws import DRAW
 from .lake import Lake
+from .places import is_local, presence
 from .schema import CHOSEN_IN_ROUND, DOCUMENT, EXCLUDED, QUARANTINE, ROUND, SELECTION
 from .snapshots import Snapshot, packs_of
 from .trained_models import CURVE
@@ -74,7 +75,8 @@ def document_views(connection: Any, lake: Lake, snapshots: list[Snapshot], runs:
         "create view targets as select corpus as target, doc_id, text, source, meta, file, line from target_rows"
     )
     packs = [(s.corpus, file, key) for s in snapshots for file, key in packs_of(lake, s).items()]
-    quarantined = sorted({p for corpus, _, key in packs if (p := lake.quarantine(corpus, key)).exists()})
+    there = presence(lake.root / "quarantine")
+    quarantined = sorted({p for corpus, _, key in packs if there(p := lake.quarantine(corpus, key))})
     connection.execute("create table packs (corpus VARCHAR, file VARCHAR, pack VARCHAR)")
     insert(connection, "packs", packs)
     _view(connection, "quarantine_rows", quarantined, QUARANTINE, _OF_ITS_PACK)
@@ -128,7 +130,7 @@ def _cluster_view(connection: Any, lake: Lake) -> None:
 
 
 def _parquet(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.exists())
+    return sorted(p for p in paths if not is_local(p) or p.exists())
 
 
 def _view(connection: Any, name: str, files: list[Path], schema: pa.Schema, added: str = "") -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .errors import ConfigError, LakeError
 from .fingerprint import file_sha256, fingerprint
 from .model_files import read_tensors
+from .places import local
 from .publish import json_ready, publish_json, publishing, take_back
 
 KEPT = 2
@@ -69,7 +70,7 @@ def _read(folder: Path, step: int) -> Checkpoint | None:
         digest = content.pop("digest")
         if digest != fingerprint(content) or content["sha256"] != file_sha256(_tensors(folder, step)):
             return None
-        return Checkpoint(content["step"], read_tensors(_tensors(folder, step)), content["rest"])
+        return Checkpoint(content["step"], read_tensors(local(_tensors(folder, step))), content["rest"])
     except (ValueError, KeyError, AttributeError, TypeError, OSError, ConfigError):
         return None
 

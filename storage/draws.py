@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from .lake import Lake, read_json
+from .places import presence
 
 DRAW = pa.schema(
     [
@@ -40,4 +41,5 @@ def load_draw(lake: Lake, key: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found: dict[str, Any] = read_json(path)
-    return found if all((path.parent / f"{shard}.parquet").exists() for shard in found["shards"]) else None
+    there = presence(path.parent)
+    return found if all(there(path.parent / f"{shard}.parquet") for shard in found["shards"]) else None

@@ -6,6 +6,7 @@
     ├── ConfigError         exit code 2: flows.yaml, an option or an expression is wrong
     ├── InputError          a raw file is bad and `on_bad: fail` asked to stop there
     ├── LakeError           the lake is of another format version, damaged or incomplete
+    ├── StoreError          an object store cannot be reached, or refuses
     └── SelectionError      a selector cannot be fitted or cut on what it was given
 
 A message says what is wrong (with the value and the place), what was expected, and what to do.
@@ -30,6 +31,10 @@ class InputError(TamisError):
 
 class LakeError(TamisError):
     """The lake is damaged, incomplete or of another format version."""
+
+
+class StoreError(TamisError):
+    """An object store cannot be reached, or refuses what was asked."""
 
 
 class SelectionError(TamisError):

@@ -21,6 +21,7 @@ import zstandard
 
 from .fingerprint import file_sha256
 from .lake import Lake, read_json
+from .places import presence
 from .publish import move_into_place, temporary_path
 
 MANIFEST = "manifest.json"
@@ -191,4 +192,5 @@ def written_mixture(folder: Path) -> dict[str, Any] | None:
     if not (folder / MANIFEST).exists():
         return None
     found: dict[str, Any] = read_json(folder / MANIFEST)
-    return found if all((folder / f["file"]).exists() for f in found["files"]) else None
+    there = presence(folder)
+    return found if all(there(folder / f["file"]) for f in found["files"]) else None

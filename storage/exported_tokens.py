@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from .errors import ConfigError
 from .lake import read_json, read_table
+from .places import local, place
 from .token_export import SPANS
 
 _BIN, _SPANS = "tokens-", "spans-"
@@ -25,7 +26,7 @@ class ExportedTokens:
 
     def __init__(self, folder: Path | str) -> None:
         """Open a mixture. Raises ConfigError where the folder has none of tokens, LakeError where it is damaged."""
-        self.folder = Path(folder)
+        self.folder = place(folder)
         if not (self.folder / "manifest.json").is_file():
             raise ConfigError(f'"{self.folder}" has no manifest.json; expected the folder of a mixture of tokens')
         self.manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
@@ -90,7 +91,7 @@ class ExportedTokens:
     @cached_property
     def _maps(self) -> list[npt.NDArray[Any]]:
         dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
-        return [np.memmap(file, dtype, "r") for file in self._files]
+        return [np.memmap(local(file), dtype, "r") for file in self._files]
 
     def read(self, position: int, n: int) -> npt.NDArray[Any]:
         """Return `n` ids from a position on, not copied; all of one document."""

@@ -20,6 +20,7 @@ import xxhash
 from .errors import ConfigError
 from .fingerprint import file_sha256
 from .inputs import InputFile, list_inputs
+from .places import parquet_source
 from .plugins import nearest
 
 
@@ -157,7 +158,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _read(file: InputFile, columns: Sequence[str]) -> pa.Table:
     try:
-        with pq.ParquetFile(file.path) as parquet:
+        with pq.ParquetFile(parquet_source(file.path)) as parquet:
             return parquet.read(list(dict.fromkeys(columns)))
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f'"{file.name}" cannot be read as Parquet ({error}); make it again') from error
@@ -166,7 +167,7 @@ def _read(file: InputFile, columns: Sequence[str]) -> pa.Table:
 @lru_cache(maxsize=4096)
 def _footer(path: Path, mtime_ns: int, size: int) -> pa.Schema:
     try:
-        return pq.read_schema(path)
+        return pq.read_schema(parquet_source(path))
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f'"{path}" cannot be read as Parquet ({error}), expected a Parquet file of scores') from error
 

@@ -8,6 +8,7 @@ Values of fixed size are read a shard at a time and kept for the next row group;
 which they were computed, because a shard's n-grams are as long as its text (see `list_bytes`).
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .fingerprint import fingerprint
-from .lake import Lake, read_table, whole
+from .lake import Lake, open_parquet, read_table
 from .list_bytes import has_lists, pack_lists, unpack_lists
+from .places import is_local
 from .shards import Mask, Shard
 
 Rows = npt.NDArray[np.int64]
@@ -52,8 +53,8 @@ def kept_schema(lake: Lake, key: str) -> pa.Schema | None:
     part = next(lake.feature(key).glob("*/*.parquet"), None)
     if part is None:
         return None
-    with whole(part):
-        schema = pq.read_schema(part)
+    with open_parquet(part) as parquet:
+        schema = parquet.schema_arrow
     return schema.remove(schema.get_field_index("row")).remove_metadata()
 
 
@@ -76,16 +77,32 @@ def read_values(lake: Lake, key: str, shard: Shard, rows: Rows, schema: pa.Schem
     """Return the columns of `schema` for rows (ascending) of a shard, in their order; all must have been computed."""
     if not rows.size:
         return schema.empty_table()
-    files = tuple(str(p) for p in parts(lake, key, shard))
     lists = has_lists(schema)
-    where, table = _shard_values(files, () if lists else tuple(schema.names), shard.rows)
-    places = where[rows]
-    if places.size and places.min() < 0:
+    for files in _parts_known(lake, key, shard):
+        where, table = _shard_values(files, () if lists else tuple(schema.names), shard.rows)
+        places = where[rows]
+        if places.min() >= 0:
+            break
+    else:
         raise LookupError(f"feature {key} lacks rows of shard {shard.digest}")
     return unpack_lists(_lists(files, places, schema.names), schema) if lists else table.take(pa.array(places))
 
 
-def _lists(files: tuple[str, ...], places: Rows, columns: list[str]) -> pa.Table:
+def _parts_known(lake: Lake, key: str, shard: Shard) -> Iterator[tuple[Path, ...]]:
+    """Yield the parts: of a store first those that were seen before, because a listing takes as long as a reading."""
+    folder = lake.feature(key) / shard.digest
+    if not is_local(folder):
+        yield _parts_seen(folder)
+        _parts_seen.cache_clear()
+    yield tuple(parts(lake, key, shard))
+
+
+@lru_cache(maxsize=64)
+def _parts_seen(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.parquet")))
+
+
+def _lists(files: tuple[Path, ...], places: Rows, columns: list[str]) -> pa.Table:
     """Return values by their place among those of all parts, from the row groups that have them and no other."""
     groups, starts = _row_groups(files)
     at = np.searchsorted(starts, places, "right") - 1
@@ -98,28 +115,28 @@ def _lists(files: tuple[str, ...], places: Rows, columns: list[str]) -> pa.Table
     return table if whole_table else table.take(pa.array(inside))
 
 
-def _read_group(place: tuple[str, int], columns: list[str]) -> pa.Table:
+def _read_group(place: tuple[Path, int], columns: list[str]) -> pa.Table:
     file, group = place
-    with whole(Path(file)), pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
+    with open_parquet(file) as parquet:
         return parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
 @lru_cache(maxsize=8)
-def _row_groups(files: tuple[str, ...]) -> tuple[list[tuple[str, int]], Rows]:
+def _row_groups(files: tuple[Path, ...]) -> tuple[list[tuple[Path, int]], Rows]:
     """Return the row groups of all parts (file and number), and where each begins among all of their values."""
     groups, sizes = [], [0]
     for file in files:
-        with whole(Path(file)):
-            meta = pq.read_metadata(file)
+        with open_parquet(file) as parquet:
+            meta = parquet.metadata
         groups += [(file, i) for i in range(meta.num_row_groups)]
         sizes += [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
     return groups, np.cumsum(sizes[:-1] if groups else [], dtype=np.int64)
 
 
 @lru_cache(maxsize=8)
-def _shard_values(files: tuple[str, ...], columns: tuple[str, ...], n_rows: int) -> tuple[Rows, pa.Table]:
+def _shard_values(files: tuple[Path, ...], columns: tuple[str, ...], n_rows: int) -> tuple[Rows, pa.Table]:
     """Read all parts of a shard: the place of each row (-1: none), and the values. Parts never change, so keep them."""
-    tables = [read_table(Path(f), ["row", *columns]) for f in files]
+    tables = [read_table(f, ["row", *columns]) for f in files]
     table = pa.concat_tables(tables).combine_chunks() if tables else pa.table({"row": pa.array([], pa.int64())})
     where = np.full(n_rows, -1, dtype=np.int64)
     row = table.column("row").to_numpy()

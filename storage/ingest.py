@@ -2,7 +2,8 @@
 
 Files are read in *packs*: a large file alone, small ones together. A pack's record is published after its shards, so a
 run that was killed reads only the packs again that were in flight. A file whose size, mtime and inode are those of its
-record is trusted; any other is digested, and read only where its bytes are new (`snapshots.plan_reading`).
+record (in a store: size, time and ETag) is trusted; any other is digested, and read only where its bytes are new
+(`snapshots.plan_reading`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,8 @@ from .documents import IdMaker
 from .errors import InputError
 from .fingerprint import file_sha256, fingerprint
 from .inputs import InputFile
-from .lake import Lake, read_json
+from .lake import Lake, read_jsons
+from .places import presence
 from .quarantine import QuarantineWriter
 from .readers import BadRecord, Map, ReadOptions, change_since, read_records
 from .schema import QUARANTINE
@@ -59,11 +61,11 @@ class FileRecord:
     repaired: int
     usable: bool = True
     """False: it vanished, changed or could not be opened; its rows count for nothing and it is read again next time."""
+    etag: str = ""
 
     def is_still(self, file: InputFile) -> bool:
         """Say whether a listed file can be trusted to be this one without reading it."""
-        seen = (self.name, self.below, self.size, self.mtime_ns, self.inode)
-        return seen == (file.name, file.below, file.size, file.mtime_ns, file.inode)
+        return all(getattr(self, name) == value for name, value in stat_of(file).items())
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read_pack(
     Raises InputError at the first bad record where the options say `on_bad: fail`.
     """
     known = [digests[file.name] for file in files if file.name in digests] if digests else []
-    key = fingerprint([corpus, options.key, [asdict(f) | {"path": f.path.as_posix()} for f in files], *known])
+    key = fingerprint([corpus, options.key, [f.as_listed() for f in files], *known])
     with (
         ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes, ahead) as writer,
         QuarantineWriter(lake.quarantine(corpus, key), lake.scratch) as quarantine,
@@ -165,7 +167,8 @@ def _digest(file: InputFile, *, beside: bool) -> Callable[[], str]:
 
 def stat_of(file: InputFile) -> dict[str, Any]:
     """Return what identifies a listed file without reading it."""
-    return {"name": file.name, "below": file.below, "size": file.size, "mtime_ns": file.mtime_ns, "inode": file.inode}
+    names = ("name", "below", "size", "mtime_ns", "inode", "etag")
+    return {name: getattr(file, name) for name in names}
 
 
 def refuse(bad: BadRecord, options: IngestOptions) -> None:
@@ -196,16 +199,18 @@ def pack_json(pack: Pack) -> dict[str, Any]:
 
 def load_packs(lake: Lake, corpus: str, reader: str) -> Iterator[Pack]:
     """Yield the packs that were read with the options named `reader`, and of which everything is still there."""
-    for path in sorted((lake.corpus(corpus) / "packs").glob("*.json")):
-        found = read_json(path)
+    paths = sorted((lake.corpus(corpus) / "packs").glob("*.json"))
+    shard_there = presence(lake.corpus(corpus) / "shards")
+    quarantine_there = presence(lake.quarantine(corpus, "").parent)
+    for found in read_jsons(paths):
         if found["reader"] != reader:
             continue
         files = tuple(FileRecord(**f) for f in found["files"])
         pack = Pack(found["key"], reader, files, load_shards(lake, corpus, found["shards"]))
-        written = [shard.path for shard in pack.shards]
+        is_whole = all(shard_there(shard.path) for shard in pack.shards)
         if any(file.quarantined for file in files):
-            written.append(lake.quarantine(corpus, pack.key))
-        if all(path.exists() for path in written):
+            is_whole = is_whole and quarantine_there(lake.quarantine(corpus, pack.key))
+        if is_whole:
             yield pack
 
 

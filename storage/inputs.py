@@ -10,11 +10,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Literal, NamedTuple, cast
 
 from .errors import ConfigError
+from .places import is_url, place
 
 #: So much of what could not be read goes to quarantine.
 RAW_BYTES = 4096
@@ -30,6 +31,12 @@ class InputFile:
     size: int
     mtime_ns: int
     inode: int
+    etag: str = ""  # in a store
+
+    def as_listed(self) -> dict[str, Any]:
+        """Return all of it as JSON types."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "etag" or self.etag}
+        return found | {"path": self.path.as_posix()}
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,9 @@ def list_inputs(patterns: Sequence[str], root: Path) -> list[InputFile]:
 
 
 def _expand(pattern: str, root: Path) -> Iterator[InputFile]:
+    if is_url(pattern):
+        yield from _expand_in_store(pattern)
+        return
     names, fixed = [pattern], PurePath(pattern).parent
     if not (root / pattern).exists():
         names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -101,6 +111,23 @@ def _expand(pattern: str, root: Path) -> Iterator[InputFile]:
         if stat.S_ISREG(status.st_mode):
             below = _printable(PurePath(name).relative_to(fixed).as_posix())
             yield InputFile(_printable(name), path, below, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _expand_in_store(pattern: str) -> Iterator[InputFile]:
+    """List the objects that a URL matches; what it is below is its part before the first wildcard."""
+    if (exact := place(pattern)).exists():
+        pattern, listed = str(exact), [(exact, cast("Any", exact).details())]
+        yield from (InputFile(str(path), path, path.name, d.size, d.mtime_ns, 0, d.etag) for path, d in listed)
+        return
+    store, _, inside = pattern.partition("://")
+    parts = PurePosixPath(inside).parts
+    wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    folder = place(f"{store}://{'/'.join(parts[: max(1, wild)])}")
+    for path, found in cast("Any", folder).listed("/".join(parts[max(1, wild) :])):
+        below = path.relative_to(folder).as_posix()
+        if "/." in f"/{below}" and "/." not in pattern:
+            continue  # as in a folder
+        yield InputFile(str(path), cast("Path", path), below, found.size, found.mtime_ns, 0, found.etag)
 
 
 def _fixed_part(pattern: str) -> PurePath:
@@ -118,6 +145,8 @@ def _printable(name: str) -> str:
 
 
 def _nothing_matches(pattern: str, root: Path) -> str:
+    if is_url(pattern):
+        return f'"{pattern}" matches no object: check the name, the pattern and AWS_ENDPOINT_URL'
     if (root / pattern).is_dir():
         inside = f"{pattern.rstrip('/')}/**/*"
         return f'"{pattern}" is a folder, expected files: write "{inside}" for everything below it'

@@ -1,7 +1,7 @@
 """Where things lie in the lake, and how they get there.
 
-The lake is a folder; everything in it but `catalog.duckdb` and `tmp/` is immutable once published. Paths are made here
-and nowhere else, so that the layout is one page.
+The lake is a folder, here or in an object store (`places`); everything in it but `catalog.duckdb` and `tmp/` is
+immutable once published. Paths are made here and nowhere else, so that the layout is one page.
 """
 
 import contextlib
@@ -11,13 +11,19 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .errors import LakeError
+from .places import ATOMIC, is_local, place, scratch_of
 from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table, temporary_path
+from .published import open_parquet, read_json, read_jsons, read_table, whole
+
+__all__ = [
+    "Lake", "open_parquet", "process_alive", "read_json", "read_jsons", "read_table", "remove_stale", "scratch_folder",
+    "whole",
+]  # fmt: skip
 
 FORMAT = 1
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -40,9 +46,9 @@ class Lake:
     def open(cls, root: Path | str, *, create: bool = False) -> "Lake":
         """Open the lake at `root`, or make an empty one there.
 
-        Raises LakeError where there is none (and `create` is false), or one of another format version.
+        Raises LakeError where there is none (and `create` is false), or one of another format version, and StoreError.
         """
-        lake = cls(Path(root).resolve())
+        lake = cls(_whole_place(root))
         if not lake.is_there:
             if not create:
                 raise LakeError(
@@ -58,7 +64,7 @@ class Lake:
 
         Raises LakeError where a lake can neither be read nor made.
         """
-        lake = cls(Path(root).resolve())
+        lake = cls(_whole_place(root))
         if lake.is_there:
             _check_format(lake)
         else:
@@ -76,8 +82,8 @@ class Lake:
 
     @property
     def scratch(self) -> Path:
-        """Folder of what is being written."""
-        return self.root / "tmp"
+        """Folder on this machine of what is being written."""
+        return scratch_of(self.root)
 
     @property
     def catalog(self) -> Path:
@@ -221,7 +227,8 @@ def _check_format(lake: Lake) -> None:
 def _check_empty(lake: Lake) -> None:
     """Raise LakeError where a lake would be made among other files; scratch space is of a command that was killed."""
     with _making(lake):
-        if lake.root.exists() and any(p != lake.scratch for p in lake.root.iterdir()):
+        there = lake.root.exists() or lake.root.is_dir()
+        if there and any(p != lake.scratch for p in lake.root.iterdir()) and not lake.is_there:  # nobody was faster
             advice = (
                 f'name another folder under `lake:`, or put {{"format": {FORMAT}}} into its lake.json if it was one'
             )
@@ -233,7 +240,30 @@ def _make(lake: Lake) -> None:
     _check_empty(lake)
     with _making(lake):
         lake.root.mkdir(parents=True, exist_ok=True)
-        publish_json(lake._marker, {"format": FORMAT}, lake.scratch)
+        if is_local(lake.root):
+            publish_json(lake._marker, {"format": FORMAT}, lake.scratch)
+        else:
+            _make_in_store(lake)
+
+
+def _make_in_store(lake: Lake) -> None:
+    """Make the marker where nobody else has: of two makers the second finds the first one's lake."""
+    temporary = temporary_path(lake.scratch, "lake.json")
+    temporary.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="utf-8")
+    try:
+        cast("Any", lake._marker).put(temporary, create=True)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def _whole_place(root: Path | str) -> Path:
+    """Return where a lake lies. Raises LakeError for a store that may show half an object."""
+    found = place(root)
+    if not is_local(found) and cast("Any", found).protocol not in ATOMIC:
+        raise LakeError(f'"{found}" cannot hold a lake: expected a folder, or a store of {", ".join(sorted(ATOMIC))}')
+    return found.resolve()
 
 
 @contextlib.contextmanager
@@ -242,30 +272,6 @@ def _making(lake: Lake) -> Iterator[None]:
         yield
     except OSError as error:
         raise LakeError(f'no lake can be made at "{lake.root}": {error.strerror}; name another folder') from error
-
-
-def read_json(path: Path) -> Any:
-    """Read a manifest. Raises LakeError that names a damaged one."""
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise LakeError(f'"{path}" cannot be read ({error}); `tamis verify` lists what is damaged') from error
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[None]:
-    """Turn what a damaged or missing file of the lake raises into a LakeError that names it."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        first_line = str(error).strip().splitlines()[0][:200]
-        raise LakeError(f'"{path}" is damaged ({first_line}); `tamis verify` says what repairs it') from error
-
-
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return a Parquet file of the lake, or some of its columns. Raises LakeError where its pages are damaged."""
-    with whole(path):
-        return pq.read_table(path, columns=columns, use_threads=False, page_checksum_verification=True)
 
 
 def process_alive(pid: int, host: str = HOST) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import ConfigError
 from .export import MANIFEST
 from .lake import read_json, remove_stale
+from .places import local
 from .publish import publish_link
 
 
@@ -30,7 +31,7 @@ def place(folder: Path, output: Path) -> None:
         raise ConfigError(f'"{output}" holds another mixture; name another folder')
     if not (output / MANIFEST).is_file() and output.is_dir():
         for path in output.iterdir():  # an interrupted call has left whole files of this mixture, or it was another's
-            if not (folder / path.name).is_file() or not cmp(path, folder / path.name, shallow=False):
+            if not (folder / path.name).is_file() or not cmp(path, local(folder / path.name), shallow=False):
                 raise ConfigError(
                     f'"{output}" is not empty: {path.name!r} is none of this mixture; name another folder'
                 )

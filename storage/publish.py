@@ -1,8 +1,9 @@
-"""The one way a file gets into the lake: temporary name, fsync, rename.
+"""The one way a file gets into the lake: temporary name, fsync, rename; into an object store, one put.
 
 A reader therefore sees a whole file or none, and `kill -9` leaves at most files under `tmp/`. Manifests are published
 last: a manifest exists, therefore what it names is complete. The two fsyncs cost some milliseconds a file, which shards
-of 128 MB hide.
+of 128 MB hide. A store cannot rename, and need not: an object appears whole when its put (or the last request of a put
+in parts) is done. Temporary files of such a lake lie on this machine.
 """
 
 import contextlib
@@ -16,12 +17,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .fingerprint import TableDigest
+from .places import is_local
 
 DIGEST_FIELD = b"tamis.digest"
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
@@ -33,7 +35,7 @@ HOST = platform.node().replace("~", "-").replace("/", "-")
 def publishing(target: Path, scratch: Path) -> Iterator[Path]:
     """Yield a temporary path; on leaving without an error, make it `target` atomically.
 
-    `scratch` is a folder on the same file system. On an error the temporary file is removed.
+    `scratch` is a folder on the same file system, or for a store any. On an error the temporary file is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(scratch, target.name)
@@ -53,6 +55,11 @@ def temporary_path(scratch: Path, name: str) -> Path:
 
 def move_into_place(temporary: Path, target: Path) -> None:
     """Make a finished temporary file durable and give it its name."""
+    if not is_local(target):
+        cast("Any", target).put(temporary)
+        _PUBLISHED.add(temporary.stat().st_size)
+        temporary.unlink()
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync(temporary, os.O_RDWR)
     status = temporary.stat()
@@ -89,13 +96,22 @@ def count_published(n_bytes: int) -> None:
 
 def take_back(path: Path) -> None:
     """Remove a published file or folder that was needed for a while; what is not there needs no removal."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    is_folder = path.is_dir()
+    files = [p for p in path.rglob("*") if p.is_file()] if is_folder else [path]
     with contextlib.suppress(OSError):
         _PUBLISHED.add(-sum(file.stat().st_size for file in files))
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+    if is_folder:
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, or whatever of it there is."""
+    if is_local(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        cast("Any", folder).remove_tree()
 
 
 def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
@@ -105,8 +121,14 @@ def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
 
 
 def publish_link(target: Path, source: Path, scratch: Path) -> None:
-    """Publish a file of the lake under another name: a hard link, or a copy where the file system has none."""
-    if target.exists() and target.samefile(source):
+    """Publish a file of the lake under another name: a hard link, or a copy where the file system has none.
+
+    A store copies its own objects itself.
+    """
+    if not is_local(source):
+        _copy_object(target, source, scratch)
+        return
+    if is_local(target) and target.exists() and target.samefile(source):
         return  # renaming one hard link to another of the same file would do nothing
     with publishing(target, scratch) as temporary:
         try:
@@ -114,6 +136,36 @@ def publish_link(target: Path, source: Path, scratch: Path) -> None:
             temporary.chmod(0o444)  # it is the lake's own file: who writes into one writes into both
         except OSError:
             shutil.copyfile(source, temporary)
+
+
+def _copy_object(target: Path, source: Path, scratch: Path) -> None:
+    if is_local(target):
+        with publishing(target, scratch) as temporary:
+            cast("Any", source).fetch(temporary)
+    else:
+        cast("Any", target).copy_from(source)
+
+
+class GrowingFile:
+    """A text that grows. An object cannot, so for a store it grows on this machine, and `show` publishes it."""
+
+    def __init__(self, target: Path, scratch: Path) -> None:
+        self._target = target
+        self._file = target if is_local(target) else temporary_path(scratch, target.name)
+        self._scratch = scratch
+        self._shown = True
+
+    def append(self, text: str) -> None:
+        """Add text to the end."""
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(text)
+        self._shown = False
+
+    def show(self) -> None:
+        """Let others see what there is."""
+        if self._file != self._target and not self._shown:
+            publish_bytes(self._target, self._file.read_bytes(), self._scratch)
+            self._shown = True
 
 
 def publish_json(target: Path, value: Any, scratch: Path) -> None:

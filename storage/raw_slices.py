@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from .inputs import InputFile
 from .parquet_rows import MAGIC
+from .places import parquet_source
 from .readers import ReadOptions, raw_form
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -42,7 +43,7 @@ def slice_file(file: InputFile, n_bytes: int, place: float, target: Path, option
         target.unlink(missing_ok=True)
         return file
     status = target.stat()
-    return replace(file, path=target, size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+    return replace(file, path=target, size=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino, etag="")
 
 
 def is_cut_through(file: InputFile) -> bool:
@@ -81,7 +82,7 @@ def _slice_lines(path: Path, n_bytes: int, start: int, target: Path) -> None:
 
 def _slice_parquet(path: Path, n_bytes: int, place: float, target: Path) -> None:
     """Copy rows from a row group on until they have so many compressed bytes."""
-    with pq.ParquetFile(path, pre_buffer=False) as parquet:
+    with pq.ParquetFile(parquet_source(path), pre_buffer=False) as parquet:
         groups = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
         sizes = [sum(g.column(c).total_compressed_size for c in range(g.num_columns)) for g in groups]
         at = int(place * len(groups))

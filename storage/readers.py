@@ -6,7 +6,6 @@ that cannot be read costs itself and comes as a `BadRecord`. Memory depends on `
 on the file. JSON Lines become batches at 400 MB/s and core, and on as many cores as `map` uses.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from .inputs import RAW_BYTES, BadRecord, InputFile, ReadOptions, Record
 from .json_lines import json_lines
 from .jsonl import not_lines
 from .parquet_rows import MAGIC, parquet_rows
+from .places import Seen, is_local, stat_of_open, stat_of_path
 from .streams import HEAD_BYTES, DamagedError, decompressed, with_head
 
 __all__ = ["BadRecord", "Map", "ReadOptions", "read_records"]
@@ -41,14 +41,15 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
     """
     try:
         with file.path.open("rb", buffering=1 << 20) as handle:
-            if change := _change(file, os.fstat(handle.fileno())):
+            if change := _change(file, stat_of_open(handle)):
                 yield BadRecord(file.name, None, change, b"")
                 return
             yield from even_batches(_pieces(file, handle, options, map), options.batch_bytes)
     except FileNotFoundError:
         yield BadRecord(file.name, None, "vanished between listing and reading", b"")
     except OSError as error:
-        yield BadRecord(file.name, None, f"cannot be read: {error.strerror or error}", b"")
+        change = None if is_local(file.path) else change_since(file)  # a store says no more than that it expired
+        yield BadRecord(file.name, None, change or f"cannot be read: {error.strerror or error}", b"")
     else:
         if change := change_since(file):
             yield BadRecord(file.name, None, change, b"")
@@ -116,17 +117,19 @@ def _file_id(file: InputFile, options: ReadOptions) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() == ".txt" else path.as_posix()
 
 
-def _change(file: InputFile, status: os.stat_result) -> str | None:
+def _change(file: InputFile, status: Seen) -> str | None:
     """Say how a file differs from what was listed."""
-    if status.st_size != file.size:
-        return f"changed while being read: {file.size:,} bytes when it was listed, {status.st_size:,} now"
-    if status.st_mtime_ns != file.mtime_ns:
+    if status.size != file.size:
+        return f"changed while being read: {file.size:,} bytes when it was listed, {status.size:,} now"
+    if status.etag != file.etag:
+        return "changed while being read: its ETag is not that of the listing"
+    if not file.etag and status.mtime_ns != file.mtime_ns:
         return "changed while being read: its modification time is not that of the listing"
     return None
 
 
 def change_since(file: InputFile) -> str | None:
     try:
-        return _change(file, file.path.stat())
+        return _change(file, stat_of_path(file.path))
     except OSError as error:
         return f"changed while being read: it is gone ({error.strerror})"

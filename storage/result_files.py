@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from .errors import ConfigError
 from .lake import Lake
+from .places import is_local
 from .publish import PARQUET, publishing
 
 
@@ -30,7 +31,7 @@ def result_target(lake: Lake, path: Path) -> Path:
         has_folder = target.parent.is_dir()
     except (OSError, RuntimeError) as error:  # links that lead to one another are a RuntimeError up to Python 3.12
         raise ConfigError(f'"{path}" cannot be written: {getattr(error, "strerror", None) or error}') from error
-    if target.is_relative_to(lake.root.resolve()):
+    if is_local(lake.root) and target.is_relative_to(lake.root.resolve()):
         raise ConfigError(f'"{path}" is in the lake, which only runs write to; name a file elsewhere')
     if mode is not None and not stat.S_ISREG(mode):
         raise ConfigError(f'"{path}" is {"a folder" if stat.S_ISDIR(mode) else "no regular file"}; name another')

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .lake import Lake, read_json
+from .places import presence
 from .schema import SELECTION
 from .shards import Shard
 from .survivors import mask_digest
@@ -152,8 +153,8 @@ def load_selection(lake: Lake, key: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found: dict[str, Any] = read_json(path)
-    whole = all((path.parent / f"{shard}.parquet").exists() for shard in found["shards"])
-    return found if whole else None
+    there = presence(path.parent)
+    return found if all(there(path.parent / f"{shard}.parquet") for shard in found["shards"]) else None
 
 
 def _constant(value: str, n: int) -> pa.Array:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from .documents import IdMaker, documents
 from .fingerprint import TableDigest
 from .inputs import InputFile
-from .lake import Lake, read_table, whole
+from .lake import Lake, open_parquet, read_table
 from .publish import PARQUET, move_into_place, temporary_path
 from .schema import DOCUMENT
 
@@ -60,15 +60,15 @@ class Shard:
     @cached_property
     def row_groups(self) -> tuple[tuple[int, int], ...]:
         """First row and number of rows of each row group."""
-        with whole(self.path):
-            meta = pq.read_metadata(self.path)
+        with open_parquet(self.path) as parquet:
+            meta = parquet.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         starts = np.cumsum([0, *sizes])
         return tuple((int(start), size) for start, size in zip(starts[:-1], sizes, strict=True))
 
     def read_group(self, group: int, columns: Sequence[str]) -> pa.RecordBatch:
         """Return the named columns of one row group, in row order."""
-        with whole(self.path), pq.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as parquet:
+        with open_parquet(self.path) as parquet:
             table = parquet.read_row_group(group, columns=list(columns), use_threads=False)
         return as_batch(table, table.schema)
 

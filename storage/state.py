@@ -6,18 +6,21 @@ everything else is one JSON text in the file's metadata.
 
 import hashlib
 import json
+import struct
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
-from .errors import LakeError
+from .errors import LakeError, StoreError
 from .lake import Lake
+from .places import is_local
 
 T = TypeVar("T")
+_LENGTH = "<Q"
 
 
 def publish_state(lake: Lake, target: Path, state: Any) -> None:
@@ -43,14 +46,28 @@ def check_state(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     try:
-        with safe_open(path, framework="numpy") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-            plain, digest = stored.metadata()["tamis"], stored.metadata()["digest"]
+        tensors, about = _read_file(path) if is_local(path) else _read_object(path)
+        plain, digest = about["tamis"], about["digest"]
+    except StoreError:
+        raise
     except Exception as error:  # the library raises its own type, OSError or KeyError
         raise LakeError(f'"{path}" cannot be read ({error}); remove it, the next run makes it again') from error
     if digest != _digest(tensors, plain):
         raise LakeError(f'"{path}" does not have the digest that it names; remove it, the next run makes it again')
     return tensors, plain
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    with safe_open(path, framework="numpy") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata()  # noqa: SIM118 (no mapping)
+
+
+def _read_object(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the same from a store, with one request; what is said of the tensors stands before them as JSON."""
+    content = path.read_bytes()
+    begin = struct.calcsize(_LENGTH)
+    (length,) = struct.unpack_from(_LENGTH, content)
+    return load(content), json.loads(content[begin : begin + length])["__metadata__"]
 
 
 def _digest(tensors: dict[str, Any], plain: str) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .lake import whole
+from .places import local
 from .publish import publishing
 
 TOKENS = pa.schema([("doc_key", pa.uint64()), ("ids", pa.large_list(pa.uint32()))])
@@ -35,7 +36,7 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         """Open a file. Raises LakeError where it is damaged."""
         with whole(path):
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            reader = pa.ipc.open_file(pa.memory_map(str(local(path))))
             batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         columns = [batch.column("ids") for batch in batches]
         self._ids = [column.values.to_numpy() for column in columns]

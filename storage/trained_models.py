@@ -42,12 +42,13 @@ def publish_model(
     temporary.mkdir()
     try:
         save(temporary)
+        digest = model_digest(temporary)
         for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
             move_into_place(path, folder / "model" / path.relative_to(temporary))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     lake.publish_table(folder / "curve.parquet", curve)
     lake.publish_bytes(folder / "curve.png", picture)
-    whole = {**record, "key": key, "digest": model_digest(folder / "model")}
+    whole = {**record, "key": key, "digest": digest}
     lake.publish_json(folder / "training.json", whole)
     return whole

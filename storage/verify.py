@@ -18,6 +18,7 @@ from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
 from .model_files import model_digest
+from .places import parquet_source, presence
 from .proxies import REPAIR, read_proxy
 from .publish import DIGEST_FIELD
 from .references import References
@@ -103,8 +104,9 @@ def _corpus(lake: Lake, corpus: str) -> Iterator[Damage]:
     snapshot = newest(lake, corpus)
     if snapshot is None:
         return
+    there = presence(lake.corpus(corpus) / "shards")
     for shard in snapshot.shards:
-        if not shard.path.exists():
+        if not there(shard.path):
             yield Damage(str(shard.path), "is missing", READ)
         else:
             yield from _guarded(shard.path, UNREAD, partial(_shard, shard))
@@ -121,7 +123,7 @@ def _shard(shard: Shard) -> Iterator[Damage]:
     path = shard.path
     found = TableDigest(DIGESTED)
     n = 0
-    with pq.ParquetFile(path) as parquet:
+    with pq.ParquetFile(parquet_source(path)) as parquet:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group).cast(DOCUMENT).combine_chunks()
             text = table.column("text").chunk(0)
@@ -151,18 +153,19 @@ def _proxy(path: Path) -> Iterator[Damage]:
 
 
 def _table(path: Path, repair: str) -> Iterator[Damage]:
-    table = pq.read_table(path)
+    table = pq.read_table(parquet_source(path))
     digest = TableDigest(table.schema)
     digest.update(table)
-    written = (pq.read_metadata(path).metadata or {}).get(DIGEST_FIELD, b"").decode()
+    written = (table.schema.metadata or {}).get(DIGEST_FIELD, b"").decode()
     if digest.hexdigest() != written:
         yield Damage(str(path), "its content does not have the digest in its footer", repair)
 
 
 def _selection(manifest: Path) -> Iterator[Damage]:
     found = read_json(manifest)
+    there = presence(manifest.parent)
     for shard in found["shards"]:
-        if not (manifest.parent / f"{shard}.parquet").exists():
+        if not there(manifest.parent / f"{shard}.parquet"):
             yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", "remove its folder; " + AGAIN)
 
 
