@@ -24,6 +24,7 @@ from ..features.training_state import History
 from ..selectors.keyed import stream_key
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
+from ..storage.places import local_folder
 from ..storage.publish import take_back
 from ..storage.survivors import Survivors
 from ..storage.trained_models import model_path, publish_model, training_record
@@ -65,7 +66,7 @@ def train_model(
             f"model {plan.name}: {record['tokens_planned']:,} of the {record['budget']:,} tokens of its budget are all "
             f"there are in {plan.epochs:g} passes; raise `epochs`, or lower the budget"
         )
-    return Trained(key, model_path(work.lake, key))
+    return Trained(key, local_folder(model_path(work.lake, key)))
 
 
 @dataclass(frozen=True)

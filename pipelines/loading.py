@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..storage.errors import ConfigError
+from ..storage.places import place
 from ..storage.plugins import nearest
 from .config import Config
 from .step_entries import STEP_KINDS
@@ -31,8 +32,8 @@ class Loaded:
 
     @property
     def lake(self) -> Path:
-        """Folder of the lake."""
-        return self.root / self.config.lake
+        """Place of the lake: a folder, or one in an object store."""
+        return place(self.config.lake, self.root)
 
 
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
@@ -40,7 +41,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
 
     `overrides` are `dotted.key=value` (a list of named things is addressed by name). Raises ConfigError.
     """
-    path = Path(path)
+    path = place(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -18,9 +18,11 @@ from ..features.base import Feature
 from ..storage.errors import ConfigError, LakeError, TamisError
 from ..storage.feature_store import kept_schema
 from ..storage.lake import Lake, read_json
+from ..storage.places import is_url, local_folder
 from ..storage.shards import Shard
 from ..storage.snapshots import load_snapshot
 from ..storage.survivors import Survivors
+from ..storage.trained_models import model_path
 from .aux_models import with_models
 from .config import Config
 from .ingesting import target_corpus, visible_target
@@ -81,7 +83,7 @@ class OpenedRun:
     def root(self) -> Path:
         """Where relative paths of the configuration begin: `lake` is one of them, unless it was given whole."""
         below = Path(self.config.lake)
-        if below.is_absolute() or ".." in below.parts:
+        if is_url(self.config.lake) or below.is_absolute() or ".." in below.parts:
             return Path.cwd()
         return self.lake.root.parents[len(below.parts) - 1]
 
@@ -144,7 +146,7 @@ class _Features(Mapping[str, Feature]):
 
     def __getitem__(self, alias: str) -> Feature:
         feature = make_feature(alias, self._run.config.features[alias], self._run.root)
-        folders = {m["name"]: self._run.lake.model(m["key"]) / "model" for m in self._run.record.models}
+        folders = {m["name"]: local_folder(model_path(self._run.lake, m["key"])) for m in self._run.record.models}
         return with_models({alias: feature}, folders)[alias]
 
     def __iter__(self) -> Iterator[str]:

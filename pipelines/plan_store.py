@@ -4,7 +4,6 @@ Both name it by what the flow computes and by the list of the raw files, with si
 anything is read.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def plan_path(work: Work, name: str, flow: FlowEntry) -> Path:
     entries |= {target_corpus(n): config.targets[n] for n in target_names(config, flow)}
     listed = {
         corpus: fingerprint([
-            [asdict(f) | {"path": f.path.as_posix()} for f in list_inputs(e.files, work.root)],
+            [f.as_listed() for f in list_inputs(e.files, work.root)],
             e.model_dump(mode="json", exclude={"rehash"}),
         ])
         for corpus, e in entries.items()

@@ -20,6 +20,7 @@ import numpy as np
 from ..storage.ingest import IngestOptions, plan_packs
 from ..storage.inputs import list_inputs
 from ..storage.lake import Lake, scratch_folder
+from ..storage.places import disk_of
 from ..storage.shuffle import Shuffle
 from .compiling import compiling_announced
 from .config import FlowEntry
@@ -131,7 +132,7 @@ class _Job:
         return ingest_options(self._entry)
 
     def _free(self) -> int:
-        return int(self.disk_usage(self.asked.lake.root).free)
+        return int(self.disk_usage(disk_of(self.asked.lake.root)).free)
 
     def _ingested(self, known: Known) -> list[Ingested]:
         if not known.unread:

@@ -15,6 +15,7 @@ from ..features.tokens import Tokens
 from ..selectors.base import Selector
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError
+from ..storage.places import is_url
 from ..storage.plugins import nearest
 from .config import FeatureEntry
 from .measuring import feature_key
@@ -132,10 +133,12 @@ def _refuse_unknown(kind: type[Any], parameters: Mapping[str, Any], place: str) 
 
 def _below(root: Path, key: str, value: Any) -> Any:
     """Make paths relative to the configuration: `files`, a `tokenizer` that is a file there, a `model`'s folder."""
+    if isinstance(value, str) and is_url(value):
+        return value
     if key == "tokenizer" and isinstance(value, str) and (root / value).is_file():
         return str(root / value)
     if key == "model" and isinstance(value, str) and (root / value).is_dir():
         return str(root / value)
     if key == "files":
-        return [str(root / v) for v in ([value] if isinstance(value, str) else value)]
+        return [v if is_url(v) else str(root / v) for v in ([value] if isinstance(value, str) else value)]
     return value

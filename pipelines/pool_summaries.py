@@ -17,6 +17,7 @@ import pyarrow as pa
 from ..selectors.base import Selector
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake, read_json
+from ..storage.places import presence
 from ..storage.shards import Shard
 from ..storage.state import load_state, publish_state
 from .fit_keys import kinship
@@ -128,7 +129,8 @@ def _summarise(
                 added = found.added
                 learned.merged = {"added": len(found.added), "taken_away": len(found.gone)}
         fresh = [s for s in survivors.shards if digests[s.digest] in added]
-        todo = [s for s in fresh if not path(digests[s.digest]).exists()]
+        there = presence(folder)
+        todo = [s for s in fresh if not there(path(digests[s.digest]))]
     stage.reused = len(survivors.shards) - len(todo)
     stage.computed = len(todo)
 

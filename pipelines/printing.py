@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..storage.places import is_local
 from ..storage.publish import json_ready
 
 CELL_SHOWN = 200
@@ -60,7 +61,7 @@ def command_name() -> str:
 
 def short_path(path: Path) -> str:
     """Return a path as people would type it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return str(path.relative_to(Path.cwd())) if is_local(path) and path.is_relative_to(Path.cwd()) else str(path)
 
 
 def print_line(text: str) -> None:

@@ -5,7 +5,6 @@ was compared with; only other texts, another budget or other settings make it an
 targets are no part of it.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from ..features.training_state import History
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
 from ..storage.proxies import proxy_record, publish_proxy
+from ..storage.publish import remove_tree
 from ..storage.survivors import Survivors
 from .learning_curves import log_spaced
 from .proxy_model import Proxy
@@ -141,7 +141,7 @@ def sampled(
     path, stage = folder / "tokens.arrow", Stage("proxy tokens")
     file = read_tokens(maps, documents, proxy.tokenizer, of_sample, tokens, path, stage, CUT)
     yield TokenSample(file, of_sample, lambda passed: order, proxy.begin, tokens, 0)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
 
 
 def size_of(maps: Maps, proxy: Proxy, documents: Survivors) -> int:

@@ -22,6 +22,7 @@ from prefect.logging import get_logger
 
 from ..storage.lake import Lake
 from ..storage.markdown import markdown_table
+from ..storage.places import is_local
 from .diff_printing import diff_lines
 from .news import News, news
 from .printing import shown
@@ -97,7 +98,12 @@ def publish_artifacts(lake: Lake, record: RunRecord) -> None:
         create_table_artifact(stages, artifact_key(f"{record.flow} stages"), f"Run {record.run}: its stages")
         for name, text in (("new", _news(record, found)), ("to look at", _concerns(record))):
             create_markdown_artifact(text, artifact_key(f"{record.flow} {name}"), f"Run {record.run}: {name}")
-        create_link_artifact(report.as_uri(), "report.html", artifact_key(f"{record.flow} report"), str(report))
+        create_link_artifact(
+            report.as_uri() if is_local(report) else str(report),
+            "report.html",
+            artifact_key(f"{record.flow} report"),
+            str(report),
+        )
         for alarm in record.alarms:
             resource = {"prefect.resource.id": f"tamis.flow.{record.flow}", "prefect.resource.name": record.flow}
             emit_event(ALARM, resource, payload={"run": record.run, **alarm})

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from ..storage.errors import LakeError
 from ..storage.lake import Lake, process_alive, read_json
-from ..storage.publish import HOST, published_bytes
+from ..storage.publish import HOST, GrowingFile, published_bytes
 from ..storage.seen_files import seen_summary
 from .alarms import Alarm
 
@@ -112,6 +112,7 @@ class RunLog:
         self._lake = lake
         self._lock = threading.Lock()
         self.record = RunRecord(new_run_id(), flow, config, started=_now())
+        self._events = GrowingFile(lake.run(self.record.run) / "log.jsonl", lake.scratch)
         lake.publish_bytes(lake.run(self.record.run) / "config.yaml", config.encode())
         self.publish()
 
@@ -147,8 +148,8 @@ class RunLog:
     def event(self, kind: str, **details: Any) -> None:
         """Append a line to the run's log."""
         line = json.dumps({"time": _now(), "event": kind, **details}, ensure_ascii=False)
-        with self._lock, (self._lake.run(self.record.run) / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        with self._lock:
+            self._events.append(line + "\n")
 
     def finish(self, status: Status, exit_code: int, error: str | None = None) -> None:
         """Say how the run ended."""
@@ -161,6 +162,7 @@ class RunLog:
         """Publish the record as it stands."""
         with self._lock:
             value = asdict(self.record)
+            self._events.show()
         self._lake.publish_uses(self._lake.run(self.record.run))
         self._lake.publish_json(self._lake.run(self.record.run) / "run.json", value)
 

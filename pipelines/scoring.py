@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..selectors.base import Selector
+from ..storage.places import presence
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .fitting import Fitted
@@ -53,7 +54,8 @@ def score_fitted(
     """Bring the scores of what `fit_step` returned into the lake; `more` are columns of the shard for later readers."""
     reader = inputs.pool(work.lake, survivors, *more)
     scored = Scored(fitted.key, fitted.recipe, inputs.selector, fitted.state, reader, work.lake.scores(fitted.scores))
-    todo = [s for s in survivors.shards if not scored.path(s).exists()]
+    there = presence(scored.folder)
+    todo = [s for s in survivors.shards if not there(scored.path(s))]
     for column in reader.measured if todo else ():
         measure(work, survivors, column)
     work.stage(f"score {step}", partial(_score, work, step, scored, todo))

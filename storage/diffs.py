@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from .errors import LakeError
 from .fingerprint import TableDigest
 from .lake import Lake
+from .places import open_to_duckdb
 from .publish import DIGEST_FIELD, PARQUET, publishing, temporary_path
 from .snapshots import Snapshot
 from .survivors import Survivors
@@ -169,9 +170,10 @@ def differing(lake: Lake, before: Side, now: Side) -> Iterator[Difference]:
     """Yield the difference of two runs over the same corpus. Raises LakeError where files of a run are gone."""
     spill = temporary_path(lake.scratch, "diff")
     config: Any = {"memory_limit": "512MB", "temp_directory": str(spill), "threads": 2}
-    spill.mkdir()
+    spill.mkdir(parents=True)
     try:
         with duckdb.connect(str(spill / "diff.duckdb"), config=config) as connection:
+            open_to_duckdb(connection, lake.root)
             yield Difference(lake, connection, before, now)
     except duckdb.Error as error:
         raise LakeError(f"the runs cannot be compared: {str(error).splitlines()[0]}") from error

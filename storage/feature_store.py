@@ -44,8 +44,8 @@ def missing_rows(lake: Lake, key: str, shard: Shard, wanted: Mask) -> Rows:
 
 
 def _n_rows(part: Path) -> int:
-    with whole(part):
-        return int(pq.read_metadata(part).num_rows)
+    with open_parquet(part) as parquet:
+        return int(parquet.metadata.num_rows)
 
 
 def kept_schema(lake: Lake, key: str) -> pa.Schema | None:

@@ -10,6 +10,7 @@ from typing import Any
 from .snapshots import Snapshot
 
 FILES_NAMED = 1_000
+STAT = ("size", "mtime_ns", "inode", "etag")
 
 
 def file_changes(before: Snapshot | None, now: Snapshot) -> dict[str, Any]:
@@ -27,8 +28,8 @@ def file_changes(before: Snapshot | None, now: Snapshot) -> dict[str, Any]:
         elif last.sha256 != file.sha256 or last.below != file.below:
             change = "changed"
         else:
-            stat = (file.size, file.mtime_ns, file.inode) == (last.size, last.mtime_ns, last.inode)
-            change = "trusted" if stat else "touched"
+            moved = any(getattr(file, name) != getattr(last, name) for name in STAT)
+            change = "touched" if moved else "trusted"
         counts[change] += 1
         sizes[change] += file.size
         if change != "trusted":

@@ -1,0 +1,278 @@
+"""The lake and the raw files in an S3 store: everything is as in a folder, and a store fails with words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+import tamis
+import zstandard
+from object_store import object_store
+from small_flow import CODE, chosen, documents, make_case, stages
+from small_tokens import token_case
+from tamis.pipelines.runs import load_runs
+from tamis.storage.catalog import connect
+from tamis.storage.errors import LakeError, StoreError
+from tamis.storage.inputs import list_inputs
+from tamis.storage.lake import Lake
+from tamis.storage.places import local, place
+from tamis.storage.readers import ReadOptions, read_records
+from tamis.storage.verify import verify
+
+SMALL_SHARDS = {"web": {"files": ["raw/*"], "shard_bytes": 40_000}}
+BUDGET = "flows.small.steps.like_code.cut.budget.tokens"
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """Return what makes a bucket; temporary files of its lakes lie in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("scratch")))
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("scratch")))
+        with object_store(patch.setenv) as new_bucket:
+            yield new_bucket
+
+
+def put(url, data):
+    path = place(url)
+    path.fs.pipe_file(path.path, data)
+
+
+def command(*words):
+    return [sys.executable, "-m", "tamis.pipelines.cli", *map(str, words)]
+
+
+def start(config):
+    return subprocess.Popen(command("run", "small", "-c", config, "--no-prefect", "-q"), stdout=subprocess.DEVNULL)
+
+
+def digests(lake):
+    """Return the content of every selection, and of every file of a mixture, by their names."""
+    selections = {p.parent.name: json.loads(p.read_bytes()) for p in (lake.root / "selections").glob("*/manifest.json")}
+    mixtures = [json.loads(p.read_bytes()) for p in (lake.root / "mixtures").glob("*/*/manifest.json")]
+    return {k: v["shards"] for k, v in selections.items()}, [[f["sha256"] for f in m["files"]] for m in mixtures]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a case, and its run on a lake in a folder."""
+    config = make_case(tmp_path_factory.mktemp("whole"), n=200, files=3, corpora=SMALL_SHARDS)
+    return config, tamis.run(config, "small")
+
+
+def on_store(config, lake):
+    """Return the same case with another lake."""
+    text = config.read_text().replace("lake: lake", f"lake: {lake}")
+    other = config.with_name(f"on-{lake.rpartition('/')[2]}.yaml")
+    other.write_text(text)
+    return other
+
+
+@pytest.fixture(scope="module")
+def resumed(bucket, whole):
+    """Return a run whose process was killed in the middle, and the run that went on."""
+    lake = f"{bucket()}/killed"
+    config = on_store(whole[0], lake)
+    process = start(config)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if next(place(f"{lake}/features").glob("*/*/*.parquet"), None):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was over too soon, or never computed a feature"
+    return tamis.run(config, "small")
+
+
+def test_a_run_killed_on_the_store_goes_on_to_what_a_folder_holds(whole, resumed):
+    assert [r.status for r in load_runs(resumed.lake)] == ["interrupted", "done"]
+    assert digests(resumed.lake) == digests(whole[1].lake)
+    assert chosen(resumed) == chosen(whole[1])
+    assert list(verify(resumed.lake)) == []
+    assert not [p for p in resumed.lake.scratch.iterdir() if f"~{os.getpid()}~" not in p.name], "dead processes' files"
+    assert all("~" not in str(path) for path in resumed.lake.root.glob("**/*")), "nothing temporary is in the store"
+
+
+def test_nothing_is_computed_again(whole, resumed):
+    again = tamis.run(on_store(whole[0], str(resumed.lake.root)), "small")
+    assert again.record.computed == 0
+    assert (again.lake.run(again.id) / "log.jsonl").read_text().count('"event": "stage"') == len(again.record.stages)
+
+
+def test_two_runs_at_once_do_not_harm_each_other(bucket, whole):
+    lake = f"{bucket()}/both"
+    config = on_store(whole[0], lake)
+    processes = [start(config) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    both = Lake.open(lake)
+    assert [r.status for r in load_runs(both)] == ["done", "done"]
+    assert digests(both) == digests(whole[1].lake)
+    assert list(verify(both)) == []
+    query = "select count(*), count(distinct run) from selections where kept"
+    kept = len(chosen(whole[1]))
+    assert tamis.sql(both, query).fetchall() == [(2 * kept, 2)], "the catalogue that is last knows both runs"
+
+
+def test_every_command_that_looks_works_on_the_store(whole, resumed, tmp_path):
+    config, lake = on_store(whole[0], str(resumed.lake.root)), str(resumed.lake.root)
+    doc_id = chosen(resumed)[0]
+    told = tamis.explain(lake, doc_id)
+    assert told["runs"][0]["steps"][-1]["kept"]
+
+    def answer(*words):
+        done = subprocess.run(command(*words), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert answer("sql", "select count(*) as n from documents", "--lake", lake, "--format", "csv") == "n\n200\n"
+    assert resumed.id in answer("status", "--lake", lake)
+    out = tmp_path / "out"
+    answer("export", resumed.id, "-c", config, "--format", "parquet", "-o", out, "-q")
+    assert sorted(pl.read_parquet(out / "*.parquet")["id"]) == chosen(resumed)
+    fewer = tamis.run(config, "small", overrides=[f"{BUDGET}=10%"])
+    compared = tamis.compare(lake, [resumed.id, fewer.id])
+    assert [one["run"] for one in compared["choices"]] == [resumed.id, fewer.id]
+
+
+def test_damage_in_the_store_is_named_and_made_again(whole, resumed):
+    config = on_store(whole[0], str(resumed.lake.root))
+    path = sorted((resumed.lake.root / "scores").glob("*/*.parquet"))[0]
+    put(str(path), path.read_bytes()[:-40])
+    assert [d.file for d in verify(resumed.lake)] == [str(path)]
+    path.unlink()
+    again = tamis.run(config, "small", overrides=[f"{BUDGET}=15%"])
+    assert stages(again)["score like_code"][0] == 1
+    assert list(verify(resumed.lake)) == []
+
+
+def test_raw_files_in_the_store(bucket, tmp_path):
+    raw = bucket()
+    records = documents(300)
+    texts = ["".join(json.dumps(r) + "\n" for r in records[i::3]) for i in range(3)]
+    put(f"{raw}/raw/a.jsonl", texts[0].encode())
+    put(f"{raw}/raw/deep/b.jsonl.zst", zstandard.compress(texts[1].encode()))
+    pl.DataFrame([json.loads(line) for line in texts[2].splitlines()]).write_parquet(tmp_path / "c.parquet")
+    put(f"{raw}/raw/c.parquet", (tmp_path / "c.parquet").read_bytes())
+    put(f"{raw}/code.jsonl", b"".join(b'{"text": "%s"}\n' % " ".join(CODE[i:]).encode() for i in range(9)))
+    corpora = {"web": {"files": [f"{raw}/raw/**"]}}
+    targets = {"code": {"files": [f"{raw}/code.jsonl"]}}
+    config = make_case(tmp_path, corpora=corpora, targets=targets)
+    first = tamis.run(config, "small")
+    assert first.record.counts["documents"] == 300
+    files = dict(tamis.sql(first.lake, "select file, sha256 from files where corpus = 'web'").fetchall())
+    assert sorted(files) == [f"{raw}/raw/a.jsonl", f"{raw}/raw/c.parquet", f"{raw}/raw/deep/b.jsonl.zst"]
+    again = tamis.run(config, "small")
+    assert again.record.computed == 0, "an unchanged ETag is trusted"
+    put(f"{raw}/raw/a.jsonl", texts[0].encode() + b'{"id": "new", "text": "one more"}\n')
+    more = tamis.run(config, "small")
+    assert (more.record.counts["documents"], stages(more)["ingest web"]) == (301, (1, 2))
+    put(f"{raw}/raw/a.jsonl", texts[0].encode() + b'{"id": "new", "text": "one more"}\n')
+    touched = tamis.run(config, "small")
+    assert stages(touched)["ingest web"] == (0, 3), "written again with the same bytes: digested, not read"
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(bucket, tmp_path):
+    raw = bucket()
+    line = b'{"text": "%s"}\n' % (b"word " * 2_000)
+    put(f"{raw}/a.jsonl", line * 3_000)
+    (file,) = list_inputs([f"{raw}/*.jsonl"], tmp_path)
+    items = read_records(file, ReadOptions(batch_bytes=1 << 20))
+    next(items)
+    put(f"{raw}/a.jsonl", line * 2)
+    assert list(items)[-1].reason.startswith("changed while being read")
+    (file,) = list_inputs([f"{raw}/*.jsonl"], tmp_path)
+    put(f"{raw}/a.jsonl", line[:-1] + b" ")
+    (last,) = read_records(file, ReadOptions())
+    assert last.reason.startswith("changed while being read")
+
+
+def test_one_of_two_makers_makes_the_lake(bucket, tmp_path):
+    lake = place(f"{bucket()}/lake")
+    (tmp_path / "marker").write_text('{"format": 1}')
+    (lake / "lake.json").put(tmp_path / "marker", create=True)
+    with pytest.raises(FileExistsError):
+        (lake / "lake.json").put(tmp_path / "marker", create=True)
+    assert Lake.open(lake, create=True).root == lake
+    put(f"{lake}2/other.txt", b"x")
+    with pytest.raises(LakeError, match=r"is not empty and has no lake\.json"):
+        Lake.open(f"{lake}2", create=True)
+
+
+def test_a_copy_on_this_machine_follows_the_object_and_is_bounded(bucket, monkeypatch):
+    store = bucket()
+    put(f"{store}/a", b"old")
+    first = local(place(f"{store}/a"))
+    assert (first.read_bytes(), local(place(f"{store}/a"))) == (b"old", first)
+    put(f"{store}/a", b"new")
+    assert local(place(f"{store}/a")).read_bytes() == b"new"
+    monkeypatch.setenv("TAMIS_CACHE_BYTES", "10")
+    put(f"{store}/b", b"0123456789")
+    assert local(place(f"{store}/b")).read_bytes() == b"0123456789"
+    assert not first.exists()
+
+
+def test_a_large_file_goes_up_in_parts(bucket, tmp_path):
+    data = os.urandom(18 << 20)
+    (tmp_path / "large").write_bytes(data)
+    large = place(f"{bucket()}/large")
+    large.put(tmp_path / "large")
+    assert large.read_bytes() == data
+    with large.open("rb") as file:
+        assert file.read() == data
+
+
+def test_the_store_is_read_only_for_sql(resumed):
+    with pytest.raises(Exception, match="only runs write to"):
+        connect(resumed.lake).execute(f"copy (select 1) to '{resumed.lake.root}/x.csv'")
+
+
+def test_a_store_that_refuses_is_named_with_what_to_do(bucket, tmp_path):
+    with pytest.raises(StoreError, match=r'"s3://tamis-none/lake/lake.json" is in a bucket that is not there'):
+        Lake.open("s3://tamis-none/lake", create=True)
+    with pytest.raises(StoreError, match=r"s3://tamis-none/raw.*make the bucket"):
+        list_inputs(["s3://tamis-none/raw/*.jsonl"], tmp_path)
+
+
+def test_a_server_that_is_not_there_is_given_up(tmp_path):
+    environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x"}
+    environment |= {"AWS_SECRET_ACCESS_KEY": "y", "TMPDIR": str(tmp_path)}
+    looked = command("status", "--lake", "s3://bucket/lake")
+    done = subprocess.run(looked, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert '"s3://bucket/lake/lake.json" cannot be reached' in done.stderr
+    assert "Traceback" not in done.stderr
+    bare = {k: v for k, v in environment.items() if "ACCESS_KEY" not in k} | {"AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(looked, env=bare, capture_output=True, text=True)
+    assert "needs credentials" in done.stderr
+    assert "AWS_ACCESS_KEY_ID" in done.stderr
+
+
+@pytest.mark.slow  # make test-slow: half a minute
+def test_a_mixture_of_tokens_is_that_of_a_folder(bucket, tmp_path):
+    forms = ("tokens", "megatron")
+    here = tamis.run(token_case(tmp_path / "here", forms=forms), "small")
+    there = tamis.run(token_case(tmp_path / "there", forms=forms, lake=f"{bucket()}/forms"), "small")
+    assert digests(there.lake) == digests(here.lake)
+    folder = next(o for o in there.outputs if any(o.glob("tokens-*.bin")))
+    assert tamis.locate(str(folder), [0, 99]).equals(tamis.locate(here.outputs[0], [0, 99]))
+    first = next(iter(tamis.torch_dataset(str(folder), 16, seed=1)))
+    assert first["input_ids"].equal(next(iter(tamis.torch_dataset(here.outputs[0], 16, seed=1)))["input_ids"])
+
+
+@pytest.mark.slow  # make test-slow: a minute
+def test_a_model_that_is_trained_on_the_store_is_that_of_a_folder(bucket, tmp_path):
+    steps = [
+        {"name": "models", "train": "prior"},
+        {"name": "low", "select": "perplexity", "with": {"losses": "lm"}, "cut": {"budget": {"tokens": "20%"}}},
+    ]
+    more = {"models": {"prior": {"size": "tiny", "budget": {"tokens": "2k"}}}, "steps": steps}
+    more["features"] = {"lm": {"use": "losses", "model": "prior"}}
+    here = tamis.run(make_case(tmp_path / "here", n=200, **more), "small")
+    there = tamis.run(make_case(tmp_path / "there", n=200, lake=f"{bucket()}/models", **more), "small")
+    assert there.record.models[0]["digest"] == here.record.models[0]["digest"]
+    assert chosen(there) == chosen(here)
+    assert list(verify(there.lake)) == []
