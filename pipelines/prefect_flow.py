@@ -25,7 +25,7 @@ from .config import FlowEntry
 from .engine import may_pass
 from .flows import curate
 from .prefect_server import SERVER_START_S, ended_with_us
-from .run_artifacts import ArtifactReporter, publish_artifacts
+from .run_artifacts import ArtifactReporter, emit_alarms, publish_artifacts
 from .runs import RunRecord
 from .work import Work
 
@@ -45,6 +45,7 @@ def curate_with_prefect(work: Work, flow_name: str, entry: FlowEntry) -> None:
             failures.append(error)
             return Failed(message=str(error))
         publish_artifacts(work.lake, work.log.record)
+        emit_alarms(work.log.record)
         return completed(work.log.record)
 
     failures: list[Exception] = []
@@ -99,7 +100,8 @@ def _may_pass(task: object, run: object, state: State[Any]) -> bool:
 
 
 def _message(record: RunRecord) -> str:
-    warnings = f", with {len(record.warnings)} warnings" if record.warnings else ""
+    n = len(record.warnings)
+    warnings = f", with {n} warning{'s' if n > 1 else ''}: {'; '.join(record.warnings)}" if n else ""
     if not record.steps:
         return f"{len(record.models):,} models{warnings}"
     last = record.steps[-1]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import httpx
 
@@ -31,17 +32,17 @@ QUIET = {
 
 
 @contextmanager
-def own_server() -> Iterator[str]:
+def own_server(log: IO[bytes]) -> Iterator[str]:
     """Start a server with its user interface; yield its address. Raises TamisError where it does not start."""
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, **QUIET, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
     # A session of its own: Ctrl-C in a terminal reaches all processes of ours, and it is needed to the very end.
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     with ended_with_us(server.pid):
         try:
-            _wait(server, address)
+            _wait(server, address, log.name)
             yield address
         finally:
             server.terminate()
@@ -89,15 +90,17 @@ def _free_port() -> int:
     raise TamisError("no port of 127.0.0.1 is free for a Prefect server")
 
 
-def _wait(server: subprocess.Popen[bytes], address: str) -> None:
+def _wait(server: subprocess.Popen[bytes], address: str, log: str) -> None:
     until = time.monotonic() + SERVER_START_S
     while time.monotonic() < until:
         if server.poll() is not None:
-            raise TamisError(f"the Prefect server ended with exit code {server.returncode} before it answered")
+            raise TamisError(
+                f"the Prefect server ended with exit code {server.returncode} before it answered; see {log}"
+            )
         try:
             if httpx.get(f"{address}/api/health", timeout=5).status_code == httpx.codes.OK:
                 return
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise TamisError(f"the Prefect server at {address} does not answer after {SERVER_START_S} s")
+    raise TamisError(f"the Prefect server at {address} does not answer after {SERVER_START_S} s; see {log}")

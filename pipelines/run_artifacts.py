@@ -83,7 +83,7 @@ class _Progress:
 
 
 def publish_artifacts(lake: Lake, record: RunRecord) -> None:
-    """Show what a run did; its alarms are events too."""
+    """Show what a run did."""
     with _never_in_the_way():
         found = news(lake, record)
         report = lake.run(record.run) / REPORT
@@ -98,14 +98,15 @@ def publish_artifacts(lake: Lake, record: RunRecord) -> None:
         create_table_artifact(stages, artifact_key(f"{record.flow} stages"), f"Run {record.run}: its stages")
         for name, text in (("new", _news(record, found)), ("to look at", _concerns(record))):
             create_markdown_artifact(text, artifact_key(f"{record.flow} {name}"), f"Run {record.run}: {name}")
-        create_link_artifact(
-            report.as_uri() if is_local(report) else str(report),
-            "report.html",
-            artifact_key(f"{record.flow} report"),
-            str(report),
-        )
+        link = report.as_uri() if is_local(report) else str(report)
+        create_link_artifact(link, "report.html", artifact_key(f"{record.flow} report"), str(report))
+
+
+def emit_alarms(record: RunRecord) -> None:
+    """Make an event of each alarm, which an automation may wait for."""
+    resource = {"prefect.resource.id": f"tamis.flow.{record.flow}", "prefect.resource.name": record.flow}
+    with _never_in_the_way():
         for alarm in record.alarms:
-            resource = {"prefect.resource.id": f"tamis.flow.{record.flow}", "prefect.resource.name": record.flow}
             emit_event(ALARM, resource, payload={"run": record.run, **alarm})
 
 

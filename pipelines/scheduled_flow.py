@@ -26,7 +26,7 @@ from .loading import load_config
 from .prefect_flow import completed, in_tasks
 from .progress import Reporter
 from .recorded import Terminated, queries_interruptible
-from .run_artifacts import publish_artifacts
+from .run_artifacts import emit_alarms, publish_artifacts
 from .running import run_flow
 from .runs import RunRecord
 from .work import Work
@@ -92,6 +92,8 @@ class _Served:
         """Show what it did."""
         if self._work is not None:
             publish_artifacts(self._work.lake, self._work.log.record)
+            if self.same_as is None:  # else they were told
+                emit_alarms(self._work.log.record)
 
     @property
     def run(self) -> str:

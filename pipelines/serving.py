@@ -61,8 +61,8 @@ def serve(
         if found := PREFECT_API_URL.value():
             check_server(found)
         else:
-            stack.enter_context(held(home / "tamis-server.lock", _ONE_SERVER))
-            found = f"{stack.enter_context(own_server())}/api"
+            log = stack.enter_context(held(home / "tamis-server.log", _ONE_SERVER))
+            found = f"{stack.enter_context(own_server(log))}/api"
         os.environ["PREFECT_API_URL"] = found  # for the runs
         stack.enter_context(temporary_settings({PREFECT_API_URL: found}))
         from .deployments import serve_until_stopped

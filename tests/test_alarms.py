@@ -19,7 +19,9 @@ from tamis.storage.selections import load_selection
 CLEAN, TWINS, LIKE_CODE = STEPS
 EXTERNAL = {"mine": {"use": "external", "files": ["scores.parquet"], "join": "id"}, "stats": {"use": "text_stats"}}
 LEAKS = {"name": "leaks", "decontaminate": "code"}
-ALL = ("removes_nothing", "removes_most", "nan_scores", "follows_length", "few_effective", "budget_not_met")
+ALL = (
+    "removes_nothing", "removes_most", "nan_scores", "follows_length", "few_effective", "score_drift", "budget_not_met",
+)  # fmt: skip
 
 
 def by_score(**cut):
