@@ -155,6 +155,7 @@ class Difference:
     def publish(self, target: Path) -> None:
         """Publish these rows, some at a time, with the digest of them all in the footer."""
         digest = TableDigest(CHANGE)
+        digest.update(CHANGE.empty_table())  # where there are no rows, the columns count as they do when read
         with (
             publishing(target, self._lake.scratch) as temporary,
             pq.ParquetWriter(temporary, CHANGE, **PARQUET) as out,

@@ -153,10 +153,10 @@ def _proxy(path: Path) -> Iterator[Damage]:
 
 
 def _table(path: Path, repair: str) -> Iterator[Damage]:
-    table = pq.read_table(parquet_source(path))
+    with pq.ParquetFile(parquet_source(path)) as parquet:
+        table, written = parquet.read(), (parquet.metadata.metadata or {}).get(DIGEST_FIELD, b"").decode()
     digest = TableDigest(table.schema)
     digest.update(table)
-    written = (table.schema.metadata or {}).get(DIGEST_FIELD, b"").decode()
     if digest.hexdigest() != written:
         yield Damage(str(path), "its content does not have the digest in its footer", repair)
 

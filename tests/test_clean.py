@@ -102,7 +102,7 @@ def test_a_new_cut_keeps_the_features_and_scores_that_an_older_run_made(config):
     assert facts(kept.lake, kept.id) == before
     again = tamis.run(config, "small", overrides=[*SMALLER, "flows.small.steps.like_code.cut.by=top"])
     made = {stage.name: stage.computed for stage in again.record.stages if stage.computed}
-    assert made == {"cut like_code": 1}
+    assert made == {"cut like_code": 1, "diff": 1}
 
 
 def test_a_changed_files_old_shards_go_with_the_last_run_over_them(config, tmp_path):
@@ -173,7 +173,7 @@ def test_what_a_resume_wants_stays_until_it_is_older_than_the_retention(config, 
     lake = Lake.open(config.parent / "lake")
     clean(lake, Keep(runs=1, days=1, hours=0))
     resumed = tamis.run(config, "small", overrides=["seed=5"])
-    assert {stage.name for stage in resumed.record.stages if stage.computed} == {"cut like_code"}
+    assert {stage.name for stage in resumed.record.stages if stage.computed} == {"cut like_code", "diff"}
     interrupted(config, monkeypatch, "seed=6")
     gone = {row["kind"] for row in clean(lake, NEWEST).by_kind()}
     assert {"runs", "scores", "states"} <= gone and list(verify(lake)) == []
