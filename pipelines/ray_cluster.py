@@ -12,11 +12,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..storage.errors import ConfigError
 from ..storage.lake import process_alive
+from ..storage.processes import children
 from .engine import processors
 
 LOCAL = "local"
@@ -25,6 +26,7 @@ OBJECTS_BYTES = 256 << 20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do by default, without the warning that it will
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # it would print on stdout, among our data, that a worker died
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """On Linux too, it makes all of Ray listen on 127.0.0.1 alone."""
@@ -92,7 +94,7 @@ def _watched() -> Callable[[], None]:
     The kernel ends Ray's processes with this one, but for the agents that the raylet began. So a shell waits for the
     end of a pipe, which even `kill -9` of this process closes, and ends them then.
     """
-    agents = [str(agent) for raylet in _children(os.getpid(), "raylet") for agent in _children(raylet, "ray::")]
+    agents = [str(agent) for raylet in children(os.getpid(), "raylet") for agent in children(raylet, "ray::")]
     command = ["sh", "-c", 'cat > /dev/null; kill -9 "$@" 2> /dev/null', "sh", *agents]
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -101,18 +103,6 @@ def _watched() -> Callable[[], None]:
         watcher.communicate()
 
     return end
-
-
-def _children(parent: int, name: str) -> list[int]:
-    """Return the processes that a process began and that are called so; none where there is no /proc."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it is gone
-            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            called = (folder / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-            if above == parent and name in called.rpartition("/")[2]:
-                found.append(int(folder.name))
-    return found
 
 
 def _remove_stale(base: Path) -> None:

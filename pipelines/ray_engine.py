@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -20,7 +19,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from ..storage.batches import Map
 from ..storage.errors import ConfigError, TamisError
-from ..storage.lake import Lake, scratch_folder
+from ..storage.exchange import exchange_folder, taken
+from ..storage.lake import Lake
 from ..storage.publish import count_published
 from . import ray_worker
 from .engine import processors
@@ -64,9 +64,8 @@ class Cluster:
         self._connect()
         wanted = self.entry.resources(stage)
         _refuse_impossible(self.entry, stage, wanted)
-        with scratch_folder(self.lake, "ray") as exchange:
-            exchange.mkdir()
-            job = Job(uuid.uuid4().hex, (ray.put(pickled(function)),), exchange, wanted.threads)
+        with exchange_folder(self.lake) as exchange:
+            job = Job(uuid.uuid4().hex, (ray.put(pickled(function)),), self.lake, exchange, wanted.threads)
             places = (_Actors if loads or wanted.num_gpus else _Tasks)(job, wanted, self.entry.workers, len(items))
             yield from _in_order(places, items, stage)
 
@@ -229,11 +228,7 @@ def _result(ref: Any) -> Any:
     """Return the result of an item, from its file where it is large."""
     outcome: Outcome = ray.get(ref)
     count_published(outcome.published)
-    data = outcome.result
-    if isinstance(data, Path):
-        path, data = data, data.read_bytes()
-        path.unlink()
-    result = pickle.loads(data)
+    result = pickle.loads(outcome.result if isinstance(outcome.result, bytes) else taken(outcome.result))
     if outcome.refused:
         raise result
     return result

@@ -9,7 +9,6 @@ import os
 import pickle
 import platform
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from ray import cloudpickle
 from .. import __version__
 from ..storage.batches import Map
 from ..storage.errors import LakeError, TamisError
-from ..storage.lake import remove_stale
+from ..storage.exchange import left
+from ..storage.lake import Lake
 from ..storage.publish import published_bytes
 from .engine import Threads
 
@@ -43,6 +43,7 @@ class Job:
     key: str
     function: tuple[Any]
     """A reference to it; in a tuple, so that Ray does not fetch it for every item."""
+    lake: Lake
     exchange: Path
     """Folder of the results that are too large to travel."""
     threads: int
@@ -73,7 +74,7 @@ class _Process:
             self.function = None  # its model goes before the next one is loaded
             _check(job)
             _limit_threads(job.threads)
-            remove_stale(job.exchange.parent)  # of workers of this machine that died
+            job.lake.sweep_scratch()  # of what workers of this machine left that died
             self.threads, self.function = job.threads, pickle.loads(ray.get(job.function[0]))
             self.key = job.key
         return self.function
@@ -90,7 +91,8 @@ def call(job: Job, item: Any) -> Outcome:
     except TamisError as error:  # as itself, where Ray would wrap it
         result, refused = error, True
     pickled = cloudpickle.dumps(result)
-    return Outcome(_left(pickled, job.exchange), published_bytes() - before, refused)
+    where = left(job.exchange, pickled) if len(pickled) > LARGE else pickled
+    return Outcome(where, published_bytes() - before, refused)
 
 
 class Holder:
@@ -120,24 +122,16 @@ def worker_map(function: Callable[[Item], Result], items: Iterable[Item], /) -> 
         yield from inner(function, items)
 
 
-def _left(pickled: bytes, exchange: Path) -> bytes | Path:
-    if len(pickled) <= LARGE:
-        return pickled
-    path = exchange / uuid.uuid4().hex
-    path.write_bytes(pickled)
-    return path
-
-
 def _check(job: Job) -> None:
     """Raise TamisError where this machine cannot do the work."""
     if job.version != __version__:
         raise TamisError(
             f"{platform.node()} has tamis {__version__}, the run was started by tamis {job.version}; install the same"
         )
-    if not job.exchange.is_dir():
+    if not job.lake.is_there:
         raise LakeError(
-            f'{platform.node()} does not see "{job.exchange}"; the lake of a run on Ray lies on storage that all '
-            "machines share, under the same path"
+            f'{platform.node()} does not see the lake "{job.lake.root}"; that of a run on Ray lies on storage that all '
+            "machines share, under the same path, or in an object store"
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 import tamis
 from small_flow import chosen, documents, make_case, write_jsonl
 from tamis.features.text_stats import TextStats
+from tamis.pipelines.engine_entry import Engine
 from tamis.pipelines.loading import load_config
 from tamis.pipelines.recorded import begin, recorded
 from tamis.pipelines.runs import load_runs
@@ -58,7 +59,7 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_result(tmp_pat
 
 
 def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path):
-    work = begin(load_config(make_case(tmp_path, n=3)), "small", {}, 1, None)
+    work = begin(load_config(make_case(tmp_path, n=3)), "small", {}, Engine(workers=1), None)
     query = "select count(*) from range(200000) a, range(20000) b where (a.range * b.range) % 7 = 3"
     Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):

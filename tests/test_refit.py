@@ -6,6 +6,7 @@ import pytest
 import tamis
 from safetensors import safe_open
 from small_flow import chosen, documents, make_case, stages, write_jsonl
+from tamis.pipelines.engine_entry import Engine
 from tamis.pipelines.flows import finished_run
 from tamis.pipelines.loading import load_config
 from tamis.pipelines.plugins import make_feature
@@ -210,7 +211,7 @@ def test_the_other_commands_see_the_state_that_was_used(tmp_path, step, refit):
     assert tamis.plan(config, "small").nothing_to_do
     write_jsonl(tmp_path / "raw" / "part-8.jsonl", documents(5, seed=8))
     features = {alias: make_feature(alias, e, tmp_path) for alias, e in load_config(config).config.features.items()}
-    work = begin(load_config(config), "looks", features, 1, None)
+    work = begin(load_config(config), "looks", features, Engine(workers=1), None)
     assert finished_run(work, "small", work.config.flows["small"]) is None
 
 
