@@ -37,7 +37,7 @@ class News:
         return f"{counts} files: {self.documents:,} documents, {self.documents - self.documents_before:+,}"
 
     def named(self) -> Iterator[tuple[str, int, list[str]]]:
-        """Yield each kind of change that there is, how many files have it, and the first of them, with how many more."""
+        """Yield each kind of change that there is, how many files have it, and their names or the first of them."""
         for change in CHANGES:
             if count := self.files[change]:
                 names = [f["file"] for f in self.files["named"] if f["change"] == change][:FILES_SHOWN]
