@@ -76,9 +76,8 @@ def _missing(lake: Lake) -> Iterator[Damage]:
     for run in records:
         for path in sorted(references.decisions(run).paths - seen):
             seen.add(path)
-            file = (
-                lake.root / path / "manifest.json" if path.startswith(("selections/", "draws/")) else lake.root / path
-            )
+            is_folder = path.startswith(("selections/", "draws/")) or "/snapshots/" in path  # none is in a store
+            file = lake.root / path / "manifest.json" if is_folder else lake.root / path
             if path.startswith(("selections/", "draws/", "corpora/")) and not file.exists():
                 yield Damage(str(file), f"is missing, and run {run['run']} refers to it", f"`tamis run {run['flow']}`")
 
@@ -154,7 +153,8 @@ def _proxy(path: Path) -> Iterator[Damage]:
 
 def _table(path: Path, repair: str) -> Iterator[Damage]:
     with pq.ParquetFile(parquet_source(path)) as parquet:
-        table, written = parquet.read(), (parquet.metadata.metadata or {}).get(DIGEST_FIELD, b"").decode()
+        table = parquet.read()
+        written = (parquet.metadata.metadata or {}).get(DIGEST_FIELD, b"").decode()  # `read_table` does not show it
     digest = TableDigest(table.schema)
     digest.update(table)
     if digest.hexdigest() != written:

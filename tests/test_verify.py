@@ -17,7 +17,11 @@ def artefacts(lake):
 
 
 def test_an_untouched_lake_is_whole(tmp_path):
-    run = tamis.run(make_case(tmp_path), "small")
+    config = make_case(tmp_path)
+    with (tmp_path / "raw" / "part-0.jsonl").open("a") as file:
+        file.write("{no record\n")
+    run = tamis.run(config, "small")
+    assert any((run.lake.root / "quarantine").glob("**/*.parquet"))
     assert list(verify(run.lake)) == []
 
 
