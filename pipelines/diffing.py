@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ..storage.diffs import CHANGED, Difference, Side, differing
 from ..storage.errors import ConfigError, LakeError
+from ..storage.file_changes import file_changes
 from ..storage.lake import Lake
 from ..storage.selections import load_selection
 from ..storage.shards import Shard
@@ -81,7 +82,7 @@ def compute_diff(
             "same_tokenizer": before.tokens_key == now.tokens_key,
             "corpus_documents": _numbers(then, there, "documents") | found.corpus_counts(),
             **_chosen(then, there, counts), "sources": _sources(lake, then, there, found.same), "scores": scores,
-            "files": now.files.get(now.corpus, {}),
+            "files": file_changes(then.side.snapshot, there.side.snapshot),
         }  # fmt: skip
 
 

@@ -176,6 +176,20 @@ def test_files_are_new_changed_gone_or_as_they_were(tmp_path):
     assert files["targets/code"]["touched"] == 1
 
 
+def test_the_files_of_a_diff_are_those_of_its_two_runs_whoever_read_them(tmp_path):
+    steps = [{"name": "lot", "select": "random", "cut": {"budget": {"documents": 20}}}]
+    config, _ = diff_case(tmp_path, flows={name: {"corpus": "web", "steps": steps} for name in ("one", "other")})
+    first = {name: tamis.run(config, name) for name in ("one", "other")}
+    edit(tmp_path)
+    kinds = {"new": 1, "changed": 2, "gone": 1, "touched": 0, "trusted": 0}
+    for name in ("one", "other"):  # the first of them reads the files
+        found = whole(tamis.run(config, name))
+        assert found["previous"] == first[name].id and {kind: found["files"][kind] for kind in kinds} == kinds
+    assert {kind: tamis.diff(first["one"].lake, "one", "other")["files"][kind] for kind in kinds} == {
+        **dict.fromkeys(kinds, 0), "trusted": 3,
+    }  # fmt: skip
+
+
 def test_any_two_runs_are_compared_and_what_cannot_be_is_said(tmp_path, capsys):
     config, _ = diff_case(tmp_path, flows={
         name: {"corpus": corpus, "steps": [{"name": "lot", "select": "random", "cut": {"budget": {"documents": n}}}]}
