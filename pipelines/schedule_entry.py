@@ -64,6 +64,8 @@ class Schedule(Strict):
             raise ValueError(f"{value!r} is never due") from None
         if "W" in value.upper().split()[2]:
             raise ValueError(f"{value!r}: the nearest weekday (W) is not known to Prefect")
+        if "L" in value.upper().split()[4]:
+            raise ValueError(f"{value!r}: the last weekday of a month (L) is not known to Prefect in this form")
         return value
 
     @field_validator("timezone")

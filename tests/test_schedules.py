@@ -30,6 +30,7 @@ def configured(folder, schedule):
         ({"cron": "0 3 * *"}, "has 4 fields, expected five"),
         ({"cron": "0 3 30 2 *"}, "is no cron expression"),
         ({"cron": "0 9 LW * *"}, "not known to Prefect"),
+        ({"cron": "0 9 * * 5L"}, "not known to Prefect"),
         ({"cron": "0 3 * * *", "timezone": "Europe/Berln"}, "did you mean 'Europe/Berlin'"),
         ({"every": "6 hours"}, "'6 hours' is no time such as 30s"),
         ({"every": 30}, "30 is no time such as 30s"),
