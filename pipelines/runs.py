@@ -186,9 +186,7 @@ class Unrecorded(RunLog):
 
 def new_run_id() -> str:
     """Return an id that sorts by time."""
-    return (
-        datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"{time.time_ns() // 1000 % 1_000_000:06d}-{secrets.token_hex(2)}"
-    )
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
 
 
 def load_runs(lake: Lake) -> list[RunRecord]:
