@@ -1,6 +1,7 @@
 """How far the scores of a step have moved between two runs.
 
-The population stability index over the deciles of the earlier run, and the Kolmogorov-Smirnov distance, of all scores
+The population stability index over the deciles of the earlier run (a score that stands at several of them has a bin of
+its own, or a selector that gives all the same could give another and nobody would see it), and the Kolmogorov-Smirnov distance, of all scores
 then and now, and of new documents beside the old ones. Two passes, a shard at a time: the first takes a keyed sample of
 65,536 scores of each run, at whose values (4,095 quantiles where there are more) the second counts, between and on
 them. So the distance is exact for small pools, and hardly too small for large ones: it is looked at in so many places.
@@ -85,7 +86,7 @@ def drift(before: Stream, now: Stream) -> dict[str, Any]:
 
 
 def _edges(before: Stream, now: Stream) -> tuple[Floats, Floats]:
-    """Return the values at which scores are counted, and the deciles of the earlier run, each once."""
+    """Return the values at which scores are counted, and where the bins begin: see above."""
     samples = []
     for stream in (before, now):
         n = sum(int((~np.isnan(part.score)).sum()) for part in stream())
@@ -95,7 +96,8 @@ def _edges(before: Stream, now: Stream) -> tuple[Floats, Floats]:
     values = np.unique(np.concatenate(samples))
     if len(values) > EDGES:
         values = values[np.linspace(0, len(values) - 1, EDGES).astype(np.int64)]
-    return values, np.unique(deciles)
+    often = deciles[1:][deciles[1:] == deciles[:-1]]
+    return values, np.unique(np.concatenate([deciles, np.nextafter(often, np.inf)]))
 
 
 def _sampled(stream: Stream, share: float) -> Iterator[Floats]:

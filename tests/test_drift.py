@@ -26,7 +26,8 @@ def ks(one, other):
 
 def psi(then, one, other):
     then, one, other = (np.sort(np.asarray(s)[~np.isnan(s)]) for s in (then, one, other))
-    edges = np.unique([then[i * len(then) // 10] for i in range(1, 10)])
+    deciles = [then[i * len(then) // 10] for i in range(1, 10)]
+    edges = np.unique([*deciles, *(np.nextafter(d, np.inf) for i, d in enumerate(deciles) if d in deciles[:i])])
     total = 0.0
     for low, high in zip([None, *edges], [*edges, None], strict=True):
         p, q = (((x >= low if low is not None else True) & (x < high if high is not None else True)) * np.ones(len(x))
@@ -50,6 +51,15 @@ def test_both_measures_are_those_of_the_definitions(then, now):
     assert found["scored"] == {"then": len(then), "now": len(now), "new": len(new)}
     for when, side in (("then", then), ("now", scores), ("new", new)):
         assert found["nan"][when] == (np.isnan(side).mean() if side else 0.0)
+
+
+def test_scores_that_are_all_the_same_are_seen_to_become_others():
+    for then, now in ((0.5, 0.7), (0.5, 0.3), (np.inf, 1.0), (1.0, np.inf)):
+        found = drift(stream([then] * 300), stream([now] * 300))
+        assert found["all"]["psi"] > 5 and found["all"]["ks"] == 1
+    assert drift(stream([0.5] * 300), stream([0.5] * 400))["all"]["psi"] < 1e-3
+    then, now = np.r_[np.zeros(100), np.ones(500)], np.r_[np.zeros(100), np.full(500, 1.2)]
+    assert drift(stream(then), stream(now))["all"]["psi"] > 0.2
 
 
 def test_many_scores_are_sampled_and_the_distance_is_off_by_little():
