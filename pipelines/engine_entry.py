@@ -9,8 +9,8 @@ from .amounts import Size
 from .strict import Strict
 
 MAPPED = (
-    "clusters", "count", "decontaminate", "dedup", "draw", "export", "feature", "filter", "ingest", "nearest", "order",
-    "sample", "score", "summarise", "tokenizer", "tokens", "weigh",
+    "clusters", "count", "decontaminate", "dedup", "digest", "draw", "export", "feature", "filter", "ingest", "nearest",
+    "order", "sample", "score", "summarise", "tokenizer", "tokens", "weigh",
 )  # fmt: skip
 """First words of the stages that map over many items; the others run where `tamis` does."""
 _OF_RAY = ("address", "stages")

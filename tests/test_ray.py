@@ -264,6 +264,7 @@ def test_resources_are_those_of_the_stage_or_of_its_kind():
     entry = Engine.model_validate({"use": "ray", "stages": stages})
     assert entry.resources("feature stats").memory == 4 << 30
     assert entry.resources("feature lm").num_gpus == 0.5 and entry.resources("feature lm").memory is None
+    assert Engine.model_validate({"use": "ray", "stages": {"digest web": {"num_cpus": 0.5}}})  # what `rehash` maps
     assert (entry.resources("ingest web").threads, entry.resources("score x").num_cpus) == (2, 1)
 
 
