@@ -1,10 +1,10 @@
 """How far the scores of a step have moved between two runs.
 
-The population stability index over the deciles of the earlier run (a score that stands at several of them has a bin of
-its own, or a selector that gives all the same could give another and nobody would see it), and the Kolmogorov-Smirnov distance, of all scores
-then and now, and of new documents beside the old ones. Two passes, a shard at a time: the first takes a keyed sample of
-65,536 scores of each run, at whose values (4,095 quantiles where there are more) the second counts, between and on
-them. So the distance is exact for small pools, and hardly too small for large ones: it is looked at in so many places.
+The population stability index over the deciles of the earlier run, and the Kolmogorov-Smirnov distance, of all scores
+then and now, and of new documents beside the old ones. A score that stands at several deciles has a bin of its own:
+where all are the same, others would go unseen. Two passes, a shard at a time: the first takes a keyed sample of 65,536
+scores of each run, at whose values (4,095 quantiles where there are more) the second counts, between and on them. So
+the distance is exact for small pools, and hardly too small for large ones: it is looked at in so many places.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
