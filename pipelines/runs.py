@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..storage.errors import LakeError
-from ..storage.lake import Lake, process_alive, read_json
+from ..storage.lake import Lake, process_alive, read_json, readable_jsons
 from ..storage.publish import HOST, GrowingFile, published_bytes
 from ..storage.seen_files import seen_summary
 from .alarms import Alarm
@@ -192,11 +190,9 @@ def new_run_id() -> str:
 def load_runs(lake: Lake) -> list[RunRecord]:
     """Return all runs, oldest first; one whose process is gone counts as interrupted."""
     runs = []
-    for path in sorted((lake.root / "runs").glob("*/run.json")):
-        try:
-            record = _record(path)
-        except LakeError:
-            continue  # one damaged record must not hide the others; `tamis verify` names it
+    paths = sorted((lake.root / "runs").glob("*/run.json"))
+    for _, found in readable_jsons(paths):  # one damaged record must not hide the others; `tamis verify` names it
+        record = _record(found)
         if record.status == "running" and not process_alive(record.pid, record.host):
             record.status = "interrupted"
         runs.append(record)
@@ -206,11 +202,10 @@ def load_runs(lake: Lake) -> list[RunRecord]:
 def load_run(lake: Lake, run: str) -> RunRecord | None:
     """Return a run, None where its record was removed. Raises LakeError where it is damaged."""
     path = lake.run(run) / "run.json"
-    return _record(path) if path.exists() else None
+    return _record(read_json(path)) if path.exists() else None
 
 
-def _record(path: Path) -> RunRecord:
-    found = read_json(path)
+def _record(found: dict[str, Any]) -> RunRecord:
     return RunRecord(**{**found, "stages": [Stage(**s) for s in found["stages"]]})
 
 

@@ -9,7 +9,6 @@ and empty while there is nothing.
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,7 +21,7 @@ from .catalog_models import MODELS, model_rows
 from .catalog_rs2 import round_views
 from .catalog_views import document_views, insert, quoted, result_views
 from .errors import LakeError
-from .lake import Lake, process_alive, read_json
+from .lake import Lake, process_alive, read_json, readable_jsons
 from .places import local, open_to_duckdb, versions
 from .publish import HOST, publishing
 from .snapshots import Snapshot, corpora, newest
@@ -88,7 +87,8 @@ def _runs_seen(lake: Lake) -> list[tuple[str, str]]:
 def fill_catalog(connection: Any, lake: Lake) -> None:
     """Create all tables and views on a connection."""
     snapshots = [s for name in corpora(lake) if (s := newest(lake, name))]
-    runs = [r for p in sorted((lake.root / "runs").glob("*/run.json")) if (r := _run(p))]
+    records = readable_jsons(sorted((lake.root / "runs").glob("*/run.json")))  # `tamis verify` names damaged ones
+    runs = [_run(record) for _, record in records]
     for name, columns in _TABLES.items():
         connection.execute(f"create table {name} ({columns})")
     for name, rows in _rows(lake, snapshots, runs).items():
@@ -99,12 +99,8 @@ def fill_catalog(connection: Any, lake: Lake) -> None:
     macros(connection)
 
 
-def _run(path: Path) -> dict[str, Any] | None:
-    """Return a run's record; one whose process is gone was interrupted. A damaged one is for `tamis verify` to name."""
-    try:
-        found: dict[str, Any] = read_json(path)
-    except LakeError:
-        return None
+def _run(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's record; one whose process is gone was interrupted."""
     gone = found["status"] == "running" and not process_alive(found["pid"], found.get("host", HOST))
     return found | {"status": "interrupted"} if gone else found
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from .errors import LakeError
-from .lake import Lake, read_json
+from .lake import Lake, readable_jsons
 
 DIFFS = (
     "run VARCHAR, previous VARCHAR, corpus VARCHAR, corpus_then BIGINT, corpus_now BIGINT, corpus_new BIGINT, "
@@ -25,8 +24,11 @@ _OF_CORPUS = ("then", "now", "new", "gone", "changed")
 def diff_rows(lake: Lake, runs: list[dict[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
     """Return the rows of the three tables. A damaged diff is for `tamis verify` to name."""
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+    paths = sorted((lake.root / "runs").glob("*/diff.json"))
+    wholes = {path.parent.name: diff for path, diff in readable_jsons(paths)}
     for run in runs:
-        whole, name = _whole(lake, run), run["run"]
+        name = run["run"]
+        whole = wholes.get(name, {})
         found = whole or run.get("diff") or {}
         if "documents" not in found:
             continue
@@ -42,14 +44,6 @@ def diff_rows(lake: Lake, runs: list[dict[str, Any]]) -> dict[str, list[tuple[An
         rows["diff_sources"] += [(name, *(row[c] for c in columns)) for row in whole.get("sources", ())]
         rows["diff_scores"] += [_score_row(name, row) for row in whole.get("scores", ())]
     return rows
-
-
-def _whole(lake: Lake, run: dict[str, Any]) -> dict[str, Any]:
-    path = lake.run(run["run"]) / "diff.json"
-    try:
-        return dict(read_json(path)) if path.exists() else {}
-    except LakeError:
-        return {}
 
 
 def _score_row(run: str, row: dict[str, Any]) -> tuple[Any, ...]:

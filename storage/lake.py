@@ -18,11 +18,11 @@ import pyarrow as pa
 from .errors import LakeError
 from .places import ATOMIC, is_local, place, scratch_of
 from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table, temporary_path
-from .published import open_parquet, read_json, read_jsons, read_table, whole
+from .published import open_parquet, read_json, read_jsons, read_table, readable_jsons, whole
 
 __all__ = [
-    "Lake", "open_parquet", "process_alive", "read_json", "read_jsons", "read_table", "remove_stale", "scratch_folder",
-    "whole",
+    "Lake", "open_parquet", "process_alive", "read_json", "read_jsons", "read_table", "readable_jsons", "remove_stale",
+    "scratch_folder", "whole",
 ]  # fmt: skip
 
 FORMAT = 1

@@ -41,6 +41,15 @@ def read_jsons(paths: Sequence[Path]) -> Iterator[Any]:
             yield _parsed(path, content)
 
 
+def readable_jsons(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
+    """Yield path and content of the manifests that are not damaged, from a store read many at a time."""
+    for start in range(0, len(paths), AT_ONCE):
+        some = paths[start : start + AT_ONCE]
+        for path, content in zip(some, read_all(some), strict=True):
+            with contextlib.suppress(LakeError):
+                yield path, _parsed(path, content)
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[None]:
     """Turn what a damaged or missing file of the lake raises into a LakeError that names it."""

@@ -8,9 +8,12 @@ import duckdb
 import pytest
 import tamis
 from small_flow import STEPS, chosen, make_case
+from tamis.pipelines.runs import load_runs
+from tamis.storage import published
 from tamis.storage.catalog import build_catalog
 from tamis.storage.errors import TamisError
 from tamis.storage.lake import Lake
+from tamis.storage.places import read_all
 
 VIEWS = ("corpora", "files", "shards", "features", "runs", "steps", "documents", "text", "scores", "selections",
          "selection_steps", "mixtures", "mixture_parts", "mixture_rows", "quarantine", "excluded",
@@ -141,3 +144,24 @@ def test_the_documents_of_a_target_can_be_read_under_its_name(tmp_path):
     found = tamis.sql(run.lake, "select target, doc_id, text from targets order by doc_id").fetchall()
     assert len(found) == 20 and found[0][:2] == ("code", "t0") and "def" in " ".join(row[2] for row in found)
     assert tamis.sql(run.lake, "select count(*) from text where corpus like '%code%'").fetchall() == [(0,)]
+
+
+def test_the_records_of_many_runs_are_read_together(tmp_path, monkeypatch):
+    config = make_case(tmp_path)
+    tamis.run(config, "small")
+    run = tamis.run(config, "small", overrides=["flows.small.steps.like_code.cut.budget.tokens=10%"])
+    folder = run.lake.run(run.id)
+    for i in range(30):
+        copy = folder.with_name(f"20200101T0000000000{i:02d}-0000")
+        shutil.copytree(folder, copy)
+        for name in ("run.json", "diff.json"):
+            (copy / name).write_text((copy / name).read_text().replace(run.id, copy.name))
+    (copy / "run.json").write_text("damaged")
+    asked = []
+    monkeypatch.setattr(published, "read_all", lambda paths: asked.append(len(paths)) or read_all(paths))
+    build_catalog(run.lake)
+    assert max(asked) == 32 and len(asked) < 30, "of a store each would be a request of its own"
+    assert tamis.sql(run.lake, "select count(*) from runs").fetchall() == [(31,)]
+    assert tamis.sql(run.lake, "select count(distinct run) from diffs").fetchall() == [(30,)]
+    asked.clear()
+    assert len(load_runs(run.lake)) == 31 and asked == [32]
