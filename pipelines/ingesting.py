@@ -5,15 +5,17 @@ from functools import partial
 import numpy as np
 
 from ..selectors.keyed import stream_key, uniform
+from ..storage.errors import InputError
 from ..storage.ingest import FileRecord, IngestOptions, Pack, first_bad, plan_packs, read_pack, refuse
 from ..storage.inputs import InputFile, list_inputs
 from ..storage.lake import Lake
-from ..storage.readers import ReadOptions
+from ..storage.readers import VANISHED, ReadOptions
 from ..storage.seen_files import seen_table
 from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
 from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, plan_reading
 from ..storage.survivors import Survivors
 from .config import Files, TargetSet
+from .engine import Threads
 from .runs import Stage
 from .work import Work
 
@@ -67,7 +69,23 @@ def _read(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) ->
             done = read_pack(work.lake, corpus, pack, options, inner, ahead, digests)
             return [(record, done) for record in done.files]
 
-        return [pair for pairs in work.map(name, read, packs) for pair in pairs]
+        fresh = [pair for pairs in work.map(name, read, packs) for pair in pairs]
+    _refuse_unshared(work, corpus, packs, fresh)
+    return fresh
+
+
+def _refuse_unshared(
+    work: Work, corpus: str, packs: list[list[InputFile]], fresh: list[tuple[FileRecord, Pack]]
+) -> None:
+    """Stop where a worker did not find a file that is here. Raises InputError: else all of it would be quarantined."""
+    here = {file.name: file.path for files in packs for file in files}
+    for record, pack in () if isinstance(work.engine, Threads) else fresh:
+        bad = None if record.usable else first_bad(work.lake, corpus, pack, record.name)
+        if bad and bad.reason == VANISHED and here[record.name].exists():
+            raise InputError(
+                f'{record.name}: a worker of the cluster does not see "{here[record.name]}"; the raw files of a run on '
+                "Ray lie on storage that all machines share, under the same path"
+            )
 
 
 def _refuse_known(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> None:

@@ -22,6 +22,7 @@ from .streams import HEAD_BYTES, DamagedError, decompressed, with_head
 
 __all__ = ["BadRecord", "Map", "ReadOptions", "read_records"]
 
+VANISHED = "vanished between listing and reading"
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
@@ -46,7 +47,7 @@ def read_records(file: InputFile, options: ReadOptions, map: Map = map) -> Itera
                 return
             yield from even_batches(_pieces(file, handle, options, map), options.batch_bytes)
     except FileNotFoundError:
-        yield BadRecord(file.name, None, "vanished between listing and reading", b"")
+        yield BadRecord(file.name, None, VANISHED, b"")
     except OSError as error:
         change = None if is_local(file.path) else change_since(file)  # a store says no more than that it expired
         yield BadRecord(file.name, None, change or f"cannot be read: {error.strerror or error}", b"")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from threading import Timer
 
 import duckdb
@@ -14,11 +15,14 @@ import pytest
 import tamis
 from small_flow import chosen, documents, make_case, write_jsonl
 from tamis.features.text_stats import TextStats
+from tamis.pipelines import ingesting
+from tamis.pipelines.engine import Threads
 from tamis.pipelines.engine_entry import Engine
 from tamis.pipelines.loading import load_config
 from tamis.pipelines.recorded import begin, recorded
 from tamis.pipelines.runs import load_runs
-from tamis.storage.errors import LakeError, TamisError
+from tamis.storage.errors import InputError, LakeError, TamisError
+from tamis.storage.ingest import read_pack
 from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
 
@@ -182,3 +186,20 @@ def test_a_damaged_record_of_a_run_hides_nothing_else(tmp_path):
     assert [r.run for r in load_runs(broken.lake)] == [whole.id]
     assert tamis.run(config, "small").exit_code == 0
     assert [d.file for d in verify(broken.lake)] == [str(path)]
+
+
+def test_raw_files_that_the_machines_of_a_cluster_do_not_share_are_an_error(tmp_path, monkeypatch):
+    config = make_case(tmp_path)
+
+    class Elsewhere(Threads):
+        """Reads on a machine that has none of the files."""
+
+    def of_elsewhere(lake, corpus, files, *rest):
+        return read_pack(lake, corpus, [replace(f, path=tmp_path / "elsewhere" / f.path.name) for f in files], *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingesting, "read_pack", of_elsewhere)
+        patched.setattr(ingesting, "Threads", Elsewhere)
+        with pytest.raises(InputError, match="does not see "):
+            tamis.run(config, "small")
+    assert tamis.run(config, "small").exit_code == 0, "they are read again"
