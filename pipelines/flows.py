@@ -141,9 +141,9 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     states = states_of(record.steps, flow.steps)
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots, states)
-    work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
     if record.flow == name:
         note_diff(work, flow)
+    work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
 
 
 def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:

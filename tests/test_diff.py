@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import tamis
 from small_flow import chosen, documents, make_case, stages, write_jsonl
+from tamis.pipelines import flows
 from tamis.pipelines.cli import main
 from tamis.storage.diffs import CHANGED, CHOSEN, DROPPED, GONE, NEW
 from tamis.storage.errors import ConfigError
@@ -260,3 +261,20 @@ def test_a_run_ends_well_where_the_one_before_is_not_whole_any_more(tmp_path):
     edit(tmp_path)
     second = run(config)
     assert second.exit_code == 0 and "not whole in the lake any more" in second.record.diff["error"]
+
+
+def test_a_run_that_was_ended_while_it_was_compared_is_not_called_finished(tmp_path, monkeypatch):
+    config, _ = diff_case(tmp_path)
+    run(config)
+    edit(tmp_path)
+
+    def ended(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(flows, "note_diff", ended)
+        run(config)
+    finished = tmp_path / "lake" / "runs" / "finished"
+    assert len(list(finished.iterdir())) == 1, "else the next run would say that there is nothing new, without alarms"
+    again = run(config)
+    assert len(list(finished.iterdir())) == 2 and again.record.diff["documents"]["in"][NEW] > 0
