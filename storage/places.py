@@ -40,6 +40,8 @@ def place(text: str | Path, below: Path | None = None) -> Path:
     if not isinstance(text, str):
         return text if below is None or not is_local(text) else below / text
     if not is_url(text):
+        if text.partition(":/")[0] in ATOMIC and ":/" in text:  # else a folder of that name would be made
+            raise ConfigError(f'"{text}" is no place in a store: expected {text.partition(":")[0]}://bucket/folder')
         path = Path(text.removeprefix("file://").removeprefix("local://"))
         return path if below is None else below / path
     try:

@@ -32,6 +32,9 @@ def test_what_a_text_means():
     assert [is_url(t) for t in ("s3://b/x", "raw/*.jsonl", "file:///x", "C:/x", "gs://b")] == [1, 0, 0, 0, 1]
     with pytest.raises(ConfigError, match=r'"nothing://x/y" cannot be opened'):
         place("nothing://x/y")
+    for wrong in ("s3://", "s3:/bucket/lake"):
+        with pytest.raises(ConfigError, match="expected s3://bucket/folder"):
+            place(wrong)
     with pytest.raises(LakeError, match="cannot hold a lake: expected a folder, or a store of"):
         Lake.open("http://example.org/lake")
 
