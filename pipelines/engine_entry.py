@@ -19,8 +19,12 @@ _OF_RAY = ("address", "stages")
 class Resources(Strict):
     """What one task of a stage asks the cluster for."""
 
-    num_cpus: float = Field(1, gt=0, description="processors; a task of several reads a shard with as many threads")
-    num_gpus: float = Field(0, ge=0, description="with any, the stage runs in actors that keep its model")
+    num_cpus: float = Field(
+        1, gt=0, allow_inf_nan=False, description="processors; a task of several reads a shard with as many threads"
+    )
+    num_gpus: float = Field(
+        0, ge=0, allow_inf_nan=False, description="with any, the stage runs in actors that keep its model"
+    )
     memory: Size | None = Field(None, gt=0, description="what Ray reserves, such as 4GB; default: nothing")
 
     @property

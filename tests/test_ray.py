@@ -252,6 +252,7 @@ def test_functions_travel_with_empty_caches_and_named_ones_stay_themselves():
         ({"stages": {"ingest": {"num_cpus": 2}}}, "`stages` belongs to `use: ray`"),
         ({"use": "ray", "stages": {"featur minilm": {"num_gpus": 1}}}, "did you mean 'feature'"),
         ({"use": "ray", "stages": {"feature": {"gpus": 1}}}, "gpus"),
+        ({"use": "ray", "stages": {"feature": {"num_cpus": float("inf")}}}, "finite"),
     ],
 )
 def test_a_wrong_engine_is_refused(entry, said):
