@@ -5,7 +5,6 @@ lake: a kept run keeps all that it refers to, a mixture the decisions that expla
 unless it is younger than what a run in progress or an unfinished one may have made.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,9 +14,10 @@ from typing import Any
 from ..storage.catalog import build_catalog
 from ..storage.errors import LakeError
 from ..storage.lake import Lake, read_json
+from ..storage.listings import Listing
 from ..storage.publish import HOST
 from ..storage.references import Needed, References
-from ..storage.sweeping import Artefact, artefacts, lease, remove, unneeded
+from ..storage.sweeping import Artefact, artefacts, clock, held, lease, remove, unneeded
 from .keep_entry import Keep
 from .runs import RunRecord, load_runs
 
@@ -63,10 +63,10 @@ class Survey:
 
 def survey(lake: Lake, keep: Keep) -> Survey:
     """Return what could be removed; nothing is."""
-    now = time.time()
-    records = _records(lake, now)
-    kept, since = _kept(lake, records, keep, now)
-    references, found = References(lake, [asdict(run) for run in records]), list(artefacts(lake))
+    now, there = clock(lake), held(lake)
+    records = _records(lake, there, now)
+    kept, since = _kept(records, there, keep, now)
+    references, found = References(lake, [asdict(run) for run in records], there), list(artefacts(lake, there))
     needed = _needed(references, records, kept, [one for one in found if one.newest >= since])
     decided = {run.run for run in records if run.run not in kept and needed.has(f"runs/{run.run}")}
     kept |= dict.fromkeys(sorted(decided), MIXTURE)
@@ -75,7 +75,7 @@ def survey(lake: Lake, keep: Keep) -> Survey:
     def stays(one: Artefact) -> bool:
         return one.newest >= since or _stays(lake, one, keep, now, needed, known)
 
-    gone = unneeded(lake, found, needed, stays)
+    gone = unneeded(found, needed, stays)
     dropped = {run.run: run.flow for run in records if run.run not in kept}
     owners: dict[str, set[str]] = defaultdict(set)
     for run in records if gone else ():
@@ -127,16 +127,16 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
     return found
 
 
-def _records(lake: Lake, now: float) -> list[RunRecord]:
+def _records(lake: Lake, there: Listing, now: float) -> list[RunRecord]:
     """Return all runs, oldest first; one of another machine that was not heard of for long was interrupted."""
     records = load_runs(lake)
     for run in records:
-        if run.status == "running" and run.host != HOST and now - _heard(lake, run) > SILENT:
+        if run.status == "running" and run.host != HOST and now - _heard(there, run, now) > SILENT:
             run.status = "interrupted"
     return records
 
 
-def _kept(lake: Lake, records: list[RunRecord], keep: Keep, now: float) -> tuple[dict[str, str], float]:
+def _kept(records: list[RunRecord], there: Listing, keep: Keep, now: float) -> tuple[dict[str, str], float]:
     """Return the runs that are kept and why, and since when all that was published stays, whoever needs it.
 
     That is since the first of those began that a run of the same flow would go on from.
@@ -153,16 +153,22 @@ def _kept(lake: Lake, records: list[RunRecord], keep: Keep, now: float) -> tuple
         elif now - began < keep.days * DAY:
             kept[run.run] = f"it began in the last {keep.days:g} days"
         if run.status != "done" and run.run in kept and not finished[run.flow]:
-            since = min(since, began)
+            since = min(since, began, _first(there, run, began))
         finished[run.flow] += run.status == "done"
-    kept |= {run.run: "it is recent" for run in records if run.run not in kept and _heard(lake, run) >= since}
+    kept |= {run.run: "it is recent" for run in records if run.run not in kept and _heard(there, run, now) >= since}
     return kept, since
 
 
-def _heard(lake: Lake, run: RunRecord) -> float:
-    """Return when a run wrote last."""
-    files = (lake.run(run.run) / name for name in ("run.json", "log.jsonl"))
-    return max(file.stat().st_mtime for file in files if file.exists())
+def _heard(there: Listing, run: RunRecord, now: float) -> float:
+    """Return when a run wrote last; one that began after we looked, now."""
+    names = (f"runs/{run.run}/{name}" for name in ("run.json", "log.jsonl"))
+    return max((there.files[name].seconds for name in names if name in there.files), default=now)
+
+
+def _first(there: Listing, run: RunRecord, began: float) -> float:
+    """Return when a run published its first file: by the clock of the lake, where `began` is by that of its machine."""
+    found = there.files.get(f"runs/{run.run}/config.yaml")
+    return found.seconds if found else began
 
 
 def _when(seconds: float) -> str:

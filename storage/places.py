@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -106,6 +107,87 @@ class Seen(NamedTuple):
     size: int
     mtime_ns: int
     etag: str = ""
+
+
+def stats_below(folder: Path) -> dict[str, Seen]:
+    """Return what one listing of a store says of everything below a place, by the names below it."""
+    found = cast("Any", folder).listed("**/*")
+    return {path.relative_to(folder).as_posix(): Seen(*details) for path, details in found}
+
+
+def now_at(path: Path) -> float:
+    """Return the time, in seconds of the epoch, by the clock that the time of this file is of."""
+    if is_local(path):
+        return time.time()
+    from . import store_calls
+
+    return store_calls.now(cast("Any", path))
+
+
+def age_of(path: Path) -> float:
+    """Return how many seconds ago a file was written. Raises OSError where it is gone."""
+    written = stat_of_path(path).mtime_ns / 1e9
+    return now_at(path) - written
+
+
+def claim(path: Path, content: bytes, instead_of: str = "") -> str:
+    """Make a file, or take over the version `instead_of` of it; return its version. Of two who try one does it.
+
+    Raises FileExistsError for the other one.
+    """
+    if not is_local(path):
+        from . import store_calls
+
+        return store_calls.claim(cast("Any", path), content, instead_of)
+    if instead_of:
+        path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+    return version_of(path)
+
+
+def claim_again(path: Path, content: bytes, version: str) -> str:
+    """Give a claimed file a new time; return its version. Raises FileExistsError where it is somebody else's now."""
+    if not is_local(path):
+        return claim(path, content, version)
+    os.utime(path)
+    return version_of(path)
+
+
+def remove_files(files: Sequence[Path]) -> None:
+    """Remove files, those that are gone already too: of a store many at a time, in no order among them."""
+    if files and not is_local(files[0]):
+        from . import store_calls
+
+        store_calls.remove(cast("Any", files))
+        return
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder without files; where somebody wrote into it meanwhile, it stays. A store has none."""
+    if is_local(folder):
+        with suppress(OSError):
+            for inner in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+                inner.rmdir()
+            folder.rmdir()
+
+
+def uploads_below(folder: Path) -> list[Any]:
+    """Return what was put in parts and never finished, as `store_calls.Upload`; a folder has none."""
+    if is_local(folder):
+        return []
+    from . import store_calls
+
+    return list(store_calls.uploads(cast("Any", folder)))
+
+
+def abandon_upload(folder: Path, name: str, upload: str) -> None:
+    """Throw away what came of such a put."""
+    from . import store_calls
+
+    store_calls.abandon(cast("Any", folder), name, upload)
 
 
 def open_to_duckdb(connection: Any, root: Path) -> None:

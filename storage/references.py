@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 
 from .errors import LakeError
 from .fingerprint import fingerprint
-from .lake import USES, Lake, read_json
+from .lake import USES, Lake, read_json, read_jsons
+from .listings import Listing
+from .places import is_local
+from .published import readable_jsons
 from .snapshots import corpora, load_snapshot, newest, packs_of
 from .survivors import Survivors
 
@@ -35,6 +38,10 @@ class Kind(NamedTuple):
     """The file that goes before all others, because it says that they are there."""
     last: str = ""
     """The file that goes after all others, because it says what they are."""
+
+    def step(self, file: str) -> int:
+        """Return when a file of it goes: before most others, with them, or after them."""
+        return {self.first: -1, self.last: 1, "": 0}.get(file.rpartition("/")[2], 0)
 
 
 KINDS = (
@@ -96,10 +103,12 @@ class Needed:
 
 
 class References:
-    """What the runs and snapshots of a lake refer to; manifests are read once."""
+    """What the runs and snapshots of a lake refer to; manifests are read once, from a store many at a time."""
 
-    def __init__(self, lake: Lake, runs: Iterable[Run]) -> None:
+    def __init__(self, lake: Lake, runs: Iterable[Run], there: Listing) -> None:
         self._lake = lake
+        self._there = there
+        self._manifests: dict[str, Any] = {}
         self._runs = {run["run"]: run for run in runs}
         self.snapshot = cache(self._snapshot)
         self._selection = cache(self._of_selection)
@@ -144,8 +153,7 @@ class References:
     def published(self) -> Needed:
         """Return what explains the documents of the mixtures that lie in the lake."""
         found = Needed()
-        for path in sorted((self._lake.root / "mixtures").glob("*/*/manifest.json")):
-            manifest = read_json(path)
+        for manifest in read_jsons(sorted((self._lake.root / "mixtures").glob("*/*/manifest.json"))):
             if draw := manifest.get("draw"):
                 found.paths.add(f"draws/{draw}")
             if run := self._runs.get(manifest["run"]):
@@ -159,7 +167,7 @@ class References:
     def _snapshot(self, corpus: str, key: str) -> Needed:
         folder = self._lake.snapshot(corpus, key)
         found = Needed(paths={self._name(folder)})
-        if not (folder / "manifest.json").exists():
+        if f"{self._name(folder)}/manifest.json" not in self._there.files:
             return found
         snapshot = load_snapshot(self._lake, corpus, key)
         found.shards = {shard.digest for shard in snapshot.shards}
@@ -181,7 +189,7 @@ class References:
     def pack(self, corpus: str, key: str) -> set[str]:
         """Return a pack, and the shards and quarantine of its files."""
         path = self._lake.pack(corpus, key)
-        shards = read_json(path)["shards"] if path.exists() else ()
+        shards = (self._read(self._name(path), "corpora/**/packs/*.json") or {}).get("shards", ())
         files = [path, self._lake.quarantine(corpus, key), *(self._lake.shard(corpus, s["digest"]) for s in shards)]
         return {self._name(file) for file in files}
 
@@ -191,9 +199,8 @@ class References:
 
     def _of_selection(self, key: str) -> Needed:
         folder, found = f"selections/{key}", Needed(paths=self._selected(key))
-        path = self._lake.root / folder / "manifest.json"
-        if path.exists():
-            digests = read_json(path)["shards"]
+        if manifest := self._read(f"{folder}/manifest.json", "selections/*/manifest.json"):
+            digests = manifest["shards"]
             found.documents = {*digests.values(), fingerprint(sorted(digests.values()))}
             uses = self._uses(folder)
             found.paths |= set(uses or ())
@@ -201,8 +208,23 @@ class References:
         return found
 
     def _uses(self, folder: str) -> list[str] | None:
-        path = self._lake.root / folder / "uses.json"
-        return list(read_json(path)) if path.exists() else None
+        found: list[str] | None = self._read(f"{folder}/uses.json", f"{folder.partition('/')[0]}/*/uses.json")
+        return found
+
+    def _read(self, name: str, like: str) -> Any | None:
+        """Return a manifest, None where it is not there; all of a store that are like it are read with it.
+
+        Raises LakeError where it is damaged.
+        """
+        if name not in self._there.files:
+            return None
+        if name not in self._manifests:
+            names = [name] if is_local(self._lake.root) else list(self._there.glob(like))
+            found = readable_jsons([self._lake.root / other for other in names])
+            self._manifests |= {self._name(path): content for path, content in found}
+        if name not in self._manifests:
+            return read_json(self._lake.root / name)  # it says what is damaged
+        return self._manifests[name]
 
     def _documents(self, corpus: str, key: str) -> set[str]:
         """Return the names of a snapshot's documents, by shard and as a whole."""

@@ -24,6 +24,11 @@ class Details(NamedTuple):
     mtime_ns: int
     etag: str
 
+    @property
+    def version(self) -> str:
+        """What changes when the object is written again."""
+        return f"{self.etag} {self.size} {'' if self.etag else self.mtime_ns}"
+
 
 class _Sizes:
     """Sizes of objects that were seen, of the last 100,000."""

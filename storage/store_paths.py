@@ -40,7 +40,7 @@ class StorePath(ProxyUPath):
             _ = path.fs
         except (ImportError, ValueError) as error:
             raise ConfigError(f'"{text}" cannot be opened: {error}') from None
-        if path._is_s3:
+        if path.is_s3:
             path.fs.retries = 2  # the client below tries three times each
         return path
 
@@ -55,8 +55,7 @@ class StorePath(ProxyUPath):
     @property
     def version(self) -> str:
         """What changes when the object is written again."""
-        found = self.details()
-        return f"{found.etag} {found.size} {'' if found.etag else found.mtime_ns}"
+        return self.details().version
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Say whether there is an object of this name."""
@@ -148,7 +147,7 @@ class StorePath(ProxyUPath):
     def read_bytes(self) -> bytes:
         """Return the whole object."""
         with asking(self):
-            return bytes(self.fs.cat_file(self.path, **({"max_concurrency": 1} if self._is_s3 else {})))
+            return bytes(self.fs.cat_file(self.path, **({"max_concurrency": 1} if self.is_s3 else {})))
 
     def read_text(self, encoding: str | None = None, *_: Any, **__: Any) -> str:
         """Return the whole object as text."""
@@ -182,7 +181,7 @@ class StorePath(ProxyUPath):
         Stores other than S3 may not know `create`; there the last writer wins.
         """
         options: dict[str, Any] = {}
-        if self._is_s3:
+        if self.is_s3:
             part = max(PART_BYTES, file.stat().st_size // MOST_PARTS)
             options = {"chunksize": part, "max_concurrency": PARTS_AT_ONCE, **({"mode": "create"} if create else {})}
         try:
@@ -216,7 +215,8 @@ class StorePath(ProxyUPath):
         return super().__truediv__(str(other))
 
     @property
-    def _is_s3(self) -> bool:
+    def is_s3(self) -> bool:
+        """Whether its store speaks S3."""
         return self.protocol in ("s3", "s3a")
 
     def _at(self, name: str) -> "StorePath":

@@ -10,13 +10,27 @@ import contextlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from .errors import LakeError
 from .lake import Lake, process_alive, read_json
+from .listings import Listing, listing_of
+from .places import (
+    abandon_upload,
+    age_of,
+    claim,
+    claim_again,
+    now_at,
+    remove_empty,
+    remove_files,
+    uploads_below,
+    version_of,
+)  # fmt: skip
 from .publish import HOST
 from .references import KINDS, Kind, Needed
 
@@ -25,6 +39,10 @@ SILENT = 15 * 60
 RENEWED = 5
 LEFT_BEHIND = 7 * 24 * 3600
 """Seconds after which a temporary file of another machine is nobody's any more."""
+AT_ONCE = 1_000
+"""Files that are removed between two looks at the lease; a store takes as many in one request."""
+UPLOADS, TEMPORARY = "uploads", "temporary"
+"""Kinds of what was never finished: puts in parts into a store, and files of processes that are gone."""
 
 
 @dataclass(frozen=True)
@@ -35,43 +53,52 @@ class Artefact:
     path: str
     """Below the lake's root."""
     files: tuple[str, ...]
-    """In the order in which they go, below the root too; those of artefacts that go before it are not among them."""
+    """Below the root too; those of artefacts that go before it are not among them."""
     n_bytes: int
     """What becomes free: files with another name somewhere take nothing."""
     oldest: float
     newest: float
-    """Seconds of the epoch."""
+    """Seconds of the epoch, by the clock of the disk or the store."""
+    order: Kind
+    """What says which of its files goes first, and which last."""
+    is_folder: bool = False
+    """Whether it is there without a file, too."""
 
 
-def artefacts(lake: Lake) -> Iterator[Artefact]:
-    """Yield everything that a lake holds beside mixtures and catalogue, in the order in which it could be removed."""
+def held(lake: Lake) -> Listing:
+    """Look at all that a lake holds beside mixtures and catalogue."""
+    return listing_of(lake.root, {kind.pattern.partition("/")[0] for kind in KINDS})
+
+
+def clock(lake: Lake) -> float:
+    """Return the time by the clock that the times of a lake's files are of, in seconds of the epoch."""
+    return now_at(lake.root / "lake.json")
+
+
+def artefacts(lake: Lake, there: Listing) -> Iterator[Artefact]:
+    """Yield all artefacts in the order in which they could be removed; last what was never finished."""
     claimed: set[str] = set()
     for kind in KINDS:
-        for path in sorted(lake.root.glob(kind.pattern)):
-            if kind.pattern == "runs/[0-9]*" or path.name != "finished":
-                yield _artefact(lake, kind, path, claimed)
+        for path in there.glob(kind.pattern):
+            yield _artefact(kind, path, there, claimed)
+    for one in uploads_below(lake.root):
+        name = f"{UPLOADS}/{one.name}?{one.upload}"
+        yield Artefact(UPLOADS, name, (name,), one.n_bytes, one.seconds, one.seconds, Kind(UPLOADS, ""))
+    scratch = listing_of(lake.scratch.parent, {lake.scratch.name})
     for path in sorted(lake.scratch.glob("*")):
         if _left_behind(path):
-            yield _artefact(lake, Kind("temporary", "tmp/*"), path, claimed)
+            yield _artefact(Kind(TEMPORARY, ""), f"{lake.scratch.name}/{path.name}", scratch, claimed)
 
 
-def _artefact(lake: Lake, kind: Kind, path: Path, claimed: set[str]) -> Artefact:
-    n_bytes, times, files = 0, [], []
-    for file in sorted(p for p in path.rglob("*") if not p.is_dir()) if path.is_dir() else [path]:
-        name = file.relative_to(lake.root).as_posix()
-        with contextlib.suppress(OSError):  # it may go meanwhile
-            status = file.stat()
-            times.append(status.st_mtime)
-            if name not in claimed:
-                n_bytes += status.st_size if status.st_nlink == 1 else 0
-                files.append(name)
-    if not times:
-        times = [path.stat().st_mtime] if path.exists() else [0.0]
+def _artefact(kind: Kind, path: str, there: Listing, claimed: set[str]) -> Artefact:
+    every = there.below(path)
+    files = [name for name in every if name not in claimed]
     claimed.update(files)
-    place = {kind.first: -1, kind.last: 1}
-    files.sort(key=lambda name: place.get(name.rpartition("/")[2], 0) if kind.first or kind.last else 0)
-    name = path.relative_to(lake.root).as_posix()
-    return Artefact(kind.name, name, tuple(files), n_bytes, min(times), max(times))
+    times = [there.files[name].seconds for name in every] or [
+        there.folders[path].seconds if path in there.folders else 0.0
+    ]
+    n_bytes = sum(there.files[name].n_bytes for name in files)
+    return Artefact(kind.name, path, tuple(files), n_bytes, min(times), max(times), kind, path in there.folders)
 
 
 def _left_behind(path: Path) -> bool:
@@ -83,27 +110,41 @@ def _left_behind(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > LEFT_BEHIND
 
 
-def unneeded(lake: Lake, found: Iterable[Artefact], needed: Needed, kept: Callable[[Artefact], bool]) -> list[Artefact]:
+def unneeded(found: Iterable[Artefact], needed: Needed, kept: Callable[[Artefact], bool]) -> list[Artefact]:
     """Return the artefacts that are not needed and not `kept` for another reason, in the order of their removal."""
-    gone = [one for one in found if one.kind == "temporary" or not (needed.has(one.path) or kept(one))]
-    return [one for one in gone if one.files or (lake.root / one.path).is_dir()]
+    gone = [one for one in found if one.kind == TEMPORARY or not (needed.has(one.path) or kept(one))]
+    return [one for one in gone if one.files or one.is_folder]
 
 
 def remove(lake: Lake, gone: Collection[Artefact], renew: Callable[[], None] = lambda: None) -> None:
-    """Remove artefacts in their order, and the folders that are empty then."""
-    for one in gone:
-        renew()
-        for file in one.files:
-            (lake.root / file).unlink(missing_ok=True)
-        _remove_empty(lake.root / one.path)
+    """Remove artefacts in their order, and the folders that are empty then.
+
+    Files go together, many in one request of a store, where it does not matter which of them goes first.
+    """
+    for kind, group in groupby(gone, key=lambda one: one.order):
+        some = list(group)
+        files = sorted((kind.step(file), file) for one in some for file in one.files)
+        for _, step in groupby(files, key=lambda file: file[0]):
+            names = [name for _, name in step]
+            for start in range(0, len(names), AT_ONCE):
+                renew()
+                _remove(lake, kind, names[start : start + AT_ONCE])
+        for one in some:
+            remove_empty(_place(lake, one.path))
 
 
-def _remove_empty(path: Path) -> None:
-    """Remove a folder without files; where somebody wrote into it meanwhile, it stays."""
-    with contextlib.suppress(OSError):
-        for folder in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):
-            folder.rmdir()
-        path.rmdir()
+def _remove(lake: Lake, kind: Kind, names: Collection[str]) -> None:
+    if kind.name == UPLOADS:
+        for name in names:
+            abandon_upload(lake.root, *name.removeprefix(f"{UPLOADS}/").rsplit("?", 1))
+    else:
+        remove_files([_place(lake, name) for name in names])
+
+
+def _place(lake: Lake, name: str) -> Path:
+    """Return where a file lies: temporary ones of a store on this machine."""
+    top, _, below = name.partition("/")
+    return lake.scratch / below if top == lake.scratch.name else lake.root / name
 
 
 def lease_of(lake: Lake) -> Path:
@@ -115,36 +156,48 @@ def being_cleaned(lake: Lake) -> bool:
     """Say whether a process removes artefacts now."""
     path = lease_of(lake)
     try:
-        found, age = read_json(path), time.time() - path.stat().st_mtime
+        found = read_json(path)
+        return process_alive(found["pid"]) if found["host"] == HOST else age_of(path) < SILENT
     except (LakeError, OSError):  # none, or half written: it is some milliseconds old, or of a killed process
-        return path.exists() and time.time() - path.stat().st_mtime < RENEWED
-    return process_alive(found["pid"]) if found["host"] == HOST else age < SILENT
+        return path.exists() and age_of(path) < RENEWED
 
 
 @contextmanager
 def lease(lake: Lake) -> Iterator[Callable[[], None]]:
-    """Hold the right to remove artefacts; yield what renews it. Raises LakeError where another process holds it."""
+    """Hold the right to remove artefacts; yield what renews it.
+
+    Raises LakeError where another process holds it, and so does what renews it where another process took it over,
+    because this one was silent for so long.
+    """
     path = lease_of(lake)
+    left = ""
+    with contextlib.suppress(FileNotFoundError):
+        left = version_of(path)
     if being_cleaned(lake):
         raise LakeError(f'another `tamis clean` goes on in "{lake.root}"; it says so in cleaning.json. Wait for it.')
-    path.unlink(missing_ok=True)
+    content = json.dumps({"host": HOST, "pid": os.getpid(), "token": uuid.uuid4().hex}).encode()
     try:
-        with path.open("x", encoding="utf-8") as file:
-            json.dump({"host": HOST, "pid": os.getpid()}, file)
+        version = claim(path, content, left)
     except FileExistsError:
         raise LakeError(f'another `tamis clean` began in "{lake.root}" just now; wait for it') from None
     last = time.monotonic()
+    is_ours = True
 
-    def renew() -> None:
-        nonlocal last
+    def again() -> None:
+        nonlocal last, version, is_ours
         if time.monotonic() - last > RENEWED:
             last = time.monotonic()
-            os.utime(path)
+            try:
+                version = claim_again(path, content, version)
+            except FileExistsError:
+                is_ours = False
+                raise LakeError(f'another process took over cleaning "{lake.root}"; clean again') from None
 
     try:
-        yield renew
+        yield again
     finally:
-        path.unlink(missing_ok=True)
+        if is_ours:
+            path.unlink(missing_ok=True)
 
 
 def wait_until_clean(lake: Lake, say: Callable[[str], object]) -> bool:

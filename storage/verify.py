@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +20,13 @@ from .model_files import model_digest
 from .places import parquet_source, presence
 from .proxies import REPAIR, read_proxy
 from .publish import DIGEST_FIELD
+from .published import readable_jsons
 from .references import References
 from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
 from .state import check_state
+from .sweeping import held
 
 AGAIN = "remove it; the next `tamis run` computes it again"
 DRAWN = "remove its folder; the next `tamis mix` draws again"
@@ -71,24 +72,20 @@ def _artefacts(lake: Lake) -> Iterator[Damage]:
 
 def _missing(lake: Lake) -> Iterator[Damage]:
     """Yield what finished runs decided by and what is not there: `tamis clean` leaves no such run."""
-    records = [r for path in sorted((lake.root / "runs").glob("*/run.json")) if (r := _record(path))]
-    references, seen = References(lake, records), set[str]()
+    there, seen = held(lake), set[str]()
+    paths = sorted((lake.root / "runs").glob("*/run.json"))
+    records = [r for _, r in readable_jsons(paths) if r.get("status") == "done"]  # damaged ones are named elsewhere
+    references = References(lake, records, there)
     for run in records:
         for path in sorted(references.decisions(run).paths - seen):
             seen.add(path)
-            is_folder = path.startswith(("selections/", "draws/")) or "/snapshots/" in path  # none is in a store
-            file = lake.root / path / "manifest.json" if is_folder else lake.root / path
-            if path.startswith(("selections/", "draws/", "corpora/")) and not file.exists():
-                yield Damage(str(file), f"is missing, and run {run['run']} refers to it", f"`tamis run {run['flow']}`")
-
-
-def _record(path: Path) -> dict[str, Any] | None:
-    """Return the record of a finished run; one that cannot be read is named elsewhere."""
-    try:
-        found: dict[str, Any] = read_json(path)
-    except LakeError:
-        return None
-    return found if found.get("status") == "done" else None
+            name = path if path.endswith((".parquet", ".json")) else f"{path}/manifest.json"
+            if path.startswith(("selections/", "draws/", "corpora/")) and name not in there.files:
+                yield Damage(
+                    str(lake.root / name),
+                    f"is missing, and run {run['run']} refers to it",
+                    f"`tamis run {run['flow']}`",
+                )
 
 
 def _guarded(path: Path, repair: str, check: Callable[[], Iterator[Damage]]) -> Iterator[Damage]:
