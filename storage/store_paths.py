@@ -147,7 +147,7 @@ class StorePath(ProxyUPath):
     def read_bytes(self) -> bytes:
         """Return the whole object."""
         with asking(self):
-            return bytes(self.fs.cat_file(self.path, **({"max_concurrency": 1} if self.is_s3 else {})))
+            return bytes(self.fs.cat_file(self.path, **self._whole))
 
     def read_text(self, encoding: str | None = None, *_: Any, **__: Any) -> str:
         """Return the whole object as text."""
@@ -155,8 +155,9 @@ class StorePath(ProxyUPath):
 
     def read_beside(self, paths: Sequence[Any]) -> list[bytes | Exception]:
         """Return the content of objects of one store, or what reading one raised, many at a time."""
+        names = [path.path for path in paths] if len(paths) > 1 else []
         with asking(self):
-            found = self.fs.cat([path.path for path in paths], on_error="return") if len(paths) > 1 else {}
+            found = self.fs.cat(names, on_error="return", **self._whole) if names else {}
         return [found[p.path] if p.path in found else _tried(p.read_bytes) for p in paths]
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -218,6 +219,11 @@ class StorePath(ProxyUPath):
     def is_s3(self) -> bool:
         """Whether its store speaks S3."""
         return self.protocol in ("s3", "s3a")
+
+    @property
+    def _whole(self) -> dict[str, Any]:
+        """How a small object is read: without asking for its size first."""
+        return {"max_concurrency": 1} if self.is_s3 else {}
 
     def _at(self, name: str) -> "StorePath":
         """Return the place that fsspec calls so."""
