@@ -85,9 +85,9 @@ def artefacts(lake: Lake, there: Listing) -> Iterator[Artefact]:
         name = f"{UPLOADS}/{one.name}?{one.upload}"
         yield Artefact(UPLOADS, name, (name,), one.n_bytes, one.seconds, one.seconds, Kind(UPLOADS, ""))
     scratch = listing_of(lake.scratch.parent, {lake.scratch.name})
-    for path in sorted(lake.scratch.glob("*")):
-        if _left_behind(path):
-            yield _artefact(Kind(TEMPORARY, ""), f"{lake.scratch.name}/{path.name}", scratch, claimed)
+    for file in sorted(lake.scratch.glob("*")):
+        if _left_behind(file):
+            yield _artefact(Kind(TEMPORARY, ""), f"{lake.scratch.name}/{file.name}", scratch, claimed)
 
 
 def _artefact(kind: Kind, path: str, there: Listing, claimed: set[str]) -> Artefact:

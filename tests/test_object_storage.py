@@ -12,18 +12,23 @@ import pytest
 import tamis
 import zstandard
 from object_store import object_store
-from small_flow import CODE, chosen, documents, make_case, stages
+from small_flow import CODE, STEPS, chosen, documents, make_case, stages, write_jsonl
 from small_tokens import token_case
+from tamis.pipelines.cleaning import clean, survey
+from tamis.pipelines.keep_entry import Keep
 from tamis.pipelines.runs import load_runs
 from tamis.storage.catalog import connect
 from tamis.storage.errors import LakeError, StoreError
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake
-from tamis.storage.places import local, place
+from tamis.storage.places import claim, claim_again, local, place
+from tamis.storage.publish import HOST
 from tamis.storage.readers import ReadOptions, read_records
+from tamis.storage.sweeping import lease, lease_of
 from tamis.storage.verify import verify
 
 SMALL_SHARDS = {"web": {"files": ["raw/*"], "shard_bytes": 40_000}}
+NEWEST = Keep(runs=1, days=0, hours=0)
 BUDGET = "flows.small.steps.like_code.cut.budget.tokens"
 
 
@@ -147,6 +152,101 @@ def test_damage_in_the_store_is_named_and_made_again(whole, resumed):
     again = tamis.run(config, "small", overrides=[f"{BUDGET}=15%"])
     assert stages(again)["score like_code"][0] == 1
     assert list(verify(resumed.lake)) == []
+
+
+def left(url, *, parts):
+    """Leave a put in parts unfinished."""
+    path = place(url)
+    bucket, key, _ = path.fs.split_path(path.path)
+    upload = path.fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+    for number in range(1, parts + 1):
+        path.fs.call_s3("upload_part", Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=b"x" * 500)
+
+
+@pytest.fixture(scope="module")
+def grown(bucket, tmp_path_factory):
+    """Return a case on the store, and three runs of it, of which the last saw one more file."""
+    folder = tmp_path_factory.mktemp("grown")
+    steps = [*STEPS[:2], {**STEPS[2], "refit": "frozen"}]
+    config = make_case(folder, n=80, files=2, lake=f"{bucket()}/grown", steps=steps)
+    runs = [tamis.run(config, "small", overrides=["seed=2"]), tamis.run(config, "small", overrides=[f"{BUDGET}=10%"])]
+    write_jsonl(folder / "raw" / "part-9.jsonl", documents(30, seed=3))
+    return config, [*runs, tamis.run(config, "small")]
+
+
+def test_a_frozen_fit_a_diff_a_page_and_a_look_at_every_byte(grown):
+    config, runs = grown
+    lake, last = runs[0].lake, runs[-1]
+    fitted = {name: count for name, count in stages(last).items() if name.startswith(("summarise", "fit"))}
+    assert sum(computed for computed, _ in fitted.values()) == 0, fitted
+    found = tamis.diff(lake, last.id)
+    assert found["previous"] == runs[1].id and not found.get("unchanged")
+    assert found["documents"]["now"] == len(chosen(last))
+    assert last.record.files["web"]["new"] == 1
+    assert "report" in last.report.name and b"part-9.jsonl" in last.report.read_bytes()
+    again = tamis.run(config, "small", rehash=True)
+    assert again.record.computed == 0 and again.record.inputs["web"]["digested"] == 3
+
+
+def test_a_lake_on_the_store_is_cleaned(grown, monkeypatch):
+    config, runs = grown
+    lake, last = runs[0].lake, tamis.run(config, "small")
+    rows = tamis.sql(lake, "select * from selections where run = $1 order by all", [last.id]).fetchall()
+    left(f"{lake.root}/catalog.duckdb", parts=2)
+    with monkeypatch.context() as later:
+        now = time.time() + 48 * 3600
+        later.setattr("time.time", lambda: now)
+        assert survey(lake, Keep(runs=1, days=0)).gone == [], "by the clock of the server nothing is an hour old"
+    time.sleep(1.1)  # the times of a store are whole seconds
+    for path in (lake.root / "mixtures").glob("*/*/*"):
+        path.unlink()
+    monkeypatch.setattr("tamis.storage.store_calls.REMOVED_AT_ONCE", 7)
+    shown = survey(lake, NEWEST)
+    kinds = {row["kind"]: row for row in shown.by_kind()}
+    assert kinds.keys() >= {"runs", "selections", "snapshots", "states", "scores", "uploads"}
+    assert (kinds["uploads"]["bytes"], kinds["uploads"]["artefacts"]) == (1_000, 1)
+    done = clean(lake, NEWEST)
+    assert [one.path for one in done.gone] == [one.path for one in shown.gone] and runs[0].id in done.dropped
+    assert not [one for one in done.gone for file in one.files if (lake.root / file).exists()]
+    assert list(verify(lake)) == [] and survey(lake, NEWEST).gone == [] and not lease_of(lake).exists()
+    assert tamis.sql(lake, "select * from selections where run = $1 order by all", [last.id]).fetchall() == rows
+    assert {run.run for run in load_runs(lake)} == set(done.kept)
+
+
+def test_one_process_cleans_a_lake_on_the_store(resumed, monkeypatch):
+    lake = resumed.lake
+    monkeypatch.setattr("tamis.storage.sweeping.RENEWED", -1)
+    with lease(lake) as renew:
+        with pytest.raises(LakeError, match="another `tamis clean` goes on"), lease(lake):
+            pass
+        renew()
+        renew()
+        put(f"{lease_of(lake)}", b'{"host": "elsewhere", "pid": 1}')
+        with pytest.raises(LakeError, match="took over"):
+            renew()
+    assert lease_of(lake).exists(), "it is that of the other one"
+    with pytest.raises(LakeError, match="goes on"), lease(lake):
+        pass
+    assert connect(lake).sql("select count(*) from documents").fetchall() == [(200,)]
+    monkeypatch.setattr("tamis.storage.sweeping.SILENT", -1)
+    with lease(lake):
+        assert json.loads(lease_of(lake).read_bytes())["host"] == HOST, "it was silent for long"
+    assert not lease_of(lake).exists()
+
+
+def test_of_two_who_claim_one_does(bucket):
+    path = place(f"{bucket()}/claim")
+    first = claim(path, b"first")
+    with pytest.raises(FileExistsError):
+        claim(path, b"second")
+    assert claim(path, b"first") == first, "the answer to its own put was lost, and it was sent again"
+    second = claim(path, b"second", first)
+    with pytest.raises(FileExistsError):
+        claim(path, b"third", first)
+    path.unlink()
+    with pytest.raises(FileExistsError):
+        claim_again(path, b"second", second)
+    assert not path.exists()
 
 
 def test_raw_files_in_the_store(bucket, tmp_path):
