@@ -111,8 +111,7 @@ class Seen(NamedTuple):
 
 def stats_below(folder: Path) -> dict[str, Seen]:
     """Return what one listing of a store says of everything below a place, by the names below it."""
-    found = cast("Any", folder).listed("**/*")
-    return {path.relative_to(folder).as_posix(): Seen(*details) for path, details in found}
+    return {name: Seen(*details) for name, details in cast("Any", folder).details_below().items()}
 
 
 def now_at(path: Path) -> float:

@@ -98,19 +98,28 @@ class StorePath(ProxyUPath):
         wild = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
         folder = "/".join([self.path.rstrip("/"), *parts[:wild]])
         is_wanted = re.compile(glob_translate("/".join(parts[wild:]))).match
-        with asking(self):
-            try:
-                found = self.fs.find(folder, detail=True)
-            except FileNotFoundError as error:
-                if code_of(error) == "NoSuchBucket":
-                    raise
-                found = {}
+        found = self._found(folder)
         for name in sorted(found):
             below = name.removeprefix(folder).lstrip("/")
             if below != name and is_wanted(below):
                 path, details = self._at(name), details_of(found[name])
                 SIZES.keep(str(path), details.size)
                 yield path, details
+
+    def details_below(self) -> dict[str, Details]:
+        """Return what one listing says of everything below, by the names below; no path is made of any of them."""
+        folder = self.path.rstrip("/") + "/"
+        found = self._found(folder.rstrip("/")).items()
+        return {name.removeprefix(folder): details_of(one) for name, one in found if name.startswith(folder)}
+
+    def _found(self, folder: str) -> dict[str, dict[str, Any]]:
+        with asking(self):
+            try:
+                return dict(self.fs.find(folder, detail=True))
+            except FileNotFoundError as error:
+                if code_of(error) == "NoSuchBucket":
+                    raise
+                return {}
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing."""
