@@ -21,7 +21,7 @@ from tamis.storage.catalog import connect
 from tamis.storage.errors import LakeError, StoreError
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake
-from tamis.storage.places import claim, claim_again, local, place
+from tamis.storage.places import claim, claim_again, local, place, remove_files
 from tamis.storage.publish import HOST
 from tamis.storage.readers import ReadOptions, read_records
 from tamis.storage.sweeping import lease, lease_of
@@ -211,6 +211,19 @@ def test_a_lake_on_the_store_is_cleaned(grown, monkeypatch):
     assert list(verify(lake)) == [] and survey(lake, NEWEST).gone == [] and not lease_of(lake).exists()
     assert tamis.sql(lake, "select * from selections where run = $1 order by all", [last.id]).fetchall() == rows
     assert {run.run for run in load_runs(lake)} == set(done.kept)
+    put(f"{lease_of(lake)}", json.dumps({"host": HOST, "pid": 999_999_999}).encode())
+    assert connect(lake).sql("select count(*) from runs").fetchall() == [(len(done.kept),)]
+    assert tamis.run(config, "small", overrides=["seed=4"]).record.status == "done"
+    assert not lease_of(lake).exists(), "the run took away what a killed process had left"
+
+
+def test_what_a_store_does_not_remove_is_said(bucket, monkeypatch):
+    root = place(f"{bucket()}/locked")
+    put(f"{root}/a", b"x")
+    refused = {"Errors": [{"Key": "locked/a", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(root.fs, "call_s3", lambda *_, **__: refused)
+    with pytest.raises(StoreError, match=r'"locked/a" and 0 others cannot be removed \(AccessDenied\)'):
+        remove_files([root / "a"])
 
 
 def test_one_process_cleans_a_lake_on_the_store(resumed, monkeypatch):

@@ -1,6 +1,7 @@
 """Places: the same questions to a folder and to a store, and the same answers."""
 
 import pickle
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,20 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tamis.storage.errors import ConfigError, LakeError, StoreError
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake, read_json
-from tamis.storage.places import is_local, is_url, local, local_folder, place, presence, read_all, version_of
+from tamis.storage.listings import listing_of
+from tamis.storage.places import (
+    age_of,
+    is_local,
+    is_url,
+    local,
+    local_folder,
+    now_at,
+    place,
+    presence,
+    read_all,
+    remove_files,
+    version_of,
+)  # fmt: skip
 from tamis.storage.publish import GrowingFile, publish_bytes, publish_link, take_back
 
 
@@ -23,6 +37,23 @@ def root(request, tmp_path, monkeypatch):
 def put(path, data, scratch):
     publish_bytes(path, data, scratch)
     return path
+
+
+def test_a_listing_says_what_globs_say(root, tmp_path):
+    lake = Lake.open(root, create=True)
+    names = ["runs/1/run.json", "runs/finished/a.json", "corpora/x/shards/s.parquet", "corpora/t/y/shards/s.parquet",
+             "features/k/s/part.parquet", "features/k/feature.json"]  # fmt: skip
+    for name in names:
+        put(root / name, b"12345", lake.scratch)
+    there = listing_of(root, {"runs", "corpora", "features"})
+    assert sorted(there.files) == sorted(names) and {held.n_bytes for held in there.files.values()} == {5}
+    assert list(there.glob("runs/[0-9]*")) == ["runs/1"]
+    assert list(there.glob("corpora/**/shards/*.parquet")) == sorted(n for n in names if n.endswith("s.parquet"))
+    assert list(there.glob("features/*/*/")) == ["features/k/s"]
+    assert there.below("runs/1") == ["runs/1/run.json"] and there.below("runs/f") == []
+    assert abs(now_at(root / "lake.json") - time.time()) < 60 and age_of(root / "runs/1/run.json") < 60
+    remove_files([root / name for name in [*names, "runs/2"]])
+    assert listing_of(root, {"runs", "corpora", "features"}).files == {}
 
 
 def test_what_a_text_means():
