@@ -9,7 +9,7 @@ import errno
 import io
 from collections import OrderedDict
 from datetime import UTC, datetime
-from threading import Lock
+from threading import Lock, local
 from typing import Any, NamedTuple
 
 from .store_errors import OTHER_VERSION, asking, code_of
@@ -105,11 +105,15 @@ class StoreFile(io.RawIOBase):
 
 
 class PublishedFile(io.RawIOBase):
-    """A file of a lake that is open for reading ranges."""
+    """A file of a lake that is open for reading ranges; each thread has a position of its own.
+
+    DuckDB lets several threads share an open file, and each of them seeks first and reads then.
+    """
 
     def __init__(self, path: Any) -> None:
-        self._path, self._size, self._at = path, path.published_size, 0
-        self._block, self._begin = b"", 0
+        self._path, self._size = path, path.published_size
+        self._position = local()
+        self._last = (0, b"")
 
     def readable(self) -> bool:
         """Say yes."""
@@ -121,25 +125,27 @@ class PublishedFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Return the position."""
-        return self._at
+        return int(getattr(self._position, "at", 0))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a position."""
-        self._at = max(0, offset + (0, self._at, self._size)[whence])
-        return self._at
+        self._position.at = max(0, offset + (0, self.tell(), self._size)[whence])
+        return self.tell()
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, as far as the file goes."""
-        end = min(self._at + len(buffer), self._size)
-        if self._at >= end:
+        at = self.tell()
+        end = min(at + len(buffer), self._size)
+        if at >= end:
             return 0
-        if not self._begin <= self._at <= end <= self._begin + len(self._block):
+        begin, block = self._last
+        if not begin <= at <= end <= begin + len(block):
             with asking(self._path):
-                self._block = self._path.fs.cat_file(self._path.path, start=self._at, end=end)
-            self._begin = self._at
-        data = memoryview(self._block)[self._at - self._begin : end - self._begin]
+                begin, block = at, self._path.fs.cat_file(self._path.path, start=at, end=end)
+            self._last = (begin, block)
+        data = memoryview(block)[at - begin : end - begin]
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position.at = at + len(data)
         return len(data)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -336,6 +337,16 @@ def test_a_large_file_goes_up_in_parts(bucket, tmp_path):
     assert large.read_bytes() == data
     with large.open("rb") as file:
         assert file.read() == data
+
+
+def test_threads_that_share_an_open_file_do_not_move_one_another(bucket):
+    store = bucket()
+    put(f"{store}/a", b"0123456789")
+    with place(f"{store}/a").published() as file:
+        file.seek(4)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(lambda: (file.seek(8), file.read(9))).result() == (8, b"89")
+        assert (file.read(3), file.tell()) == (b"456", 7)
 
 
 def test_the_store_is_read_only_for_sql(resumed):
