@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from ..storage.feature_store import missing_rows
 from ..storage.inputs import list_inputs
@@ -175,6 +176,9 @@ class _NoLog(RunLog):
 
     def __init__(self, flow: str) -> None:
         self.record = RunRecord("plan", flow, "")
+
+    def seen(self, corpus: str, files: pa.Table) -> None:
+        """Write nothing."""
 
     def event(self, kind: str, **details: Any) -> None:
         """Write nothing."""

@@ -19,6 +19,8 @@ from tamis.pipelines import cluster_pictures
 from tamis.pipelines.cli import app
 from tamis.pipelines.cluster_map import Map, draw_map, fit_projection
 from tamis.storage.lake import Lake
+from tamis.storage.snapshots import newest
+from tamis.storage.survivors import Survivors
 from tamis.storage.verify import verify
 from typer.testing import CliRunner
 
@@ -73,12 +75,13 @@ def scored_documents(run):
     ).pl()
     facts = {(f["shard"], f["row"]): f for f in facts.to_dicts()}
     found = []
+    shards = {scored: shard for shard, scored in Survivors.of(newest(run.lake, run.record.corpus)).digests.items()}
     for path in run.lake.root.glob("scores/*/*.parquet"):
         for scores in pq.read_table(path).to_pylist():
             if scores["distance"] is not None:
                 cluster = scores.get("cluster", scores.get("group"))
                 distance = scores["distance"]
-                found.append({**facts[path.stem, scores["row"]], "cluster": cluster, "distance": distance})
+                found.append({**facts[shards[path.stem], scores["row"]], "cluster": cluster, "distance": distance})
     return found
 
 
