@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..storage.errors import LakeError
 from ..storage.lake import Lake
 from .refit_entry import HISTORY
-from .runs import RunRecord, load_run
+from .runs import RunRecord, read_runs
+
+FEW = 4
+"""Records that are read at first; then more, because in a store each would be a request of its own."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,13 @@ class Parent:
 
 def finished_runs(lake: Lake, flow: str, before: str | None = None) -> Iterator[RunRecord]:
     """Yield the finished runs of a flow, newest first; those that began before the run `before`, if given."""
-    for folder in sorted((lake.root / "runs").glob("*/run.json"), reverse=True):
-        run = folder.parent.name
-        if before is not None and run >= before:
-            continue
-        try:
-            record = load_run(lake, run)
-        except LakeError:
-            continue  # `tamis verify` names it
-        if record and record.flow == flow and record.status == "done" and record.steps:
-            yield record
+    paths = sorted((lake.root / "runs").glob("*/run.json"), reverse=True)
+    paths, some = [p for p in paths if before is None or p.parent.name < before], FEW
+    while paths:
+        for record in read_runs(paths[:some]):
+            if record.flow == flow and record.status == "done" and record.steps:
+                yield record
+        paths, some = paths[some:], 4 * some
 
 
 def find_parent(lake: Lake, flow: str, step: str, kin: Mapping[str, str]) -> tuple[Parent | None, str]:

@@ -9,10 +9,11 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -190,13 +191,16 @@ def new_run_id() -> str:
 def load_runs(lake: Lake) -> list[RunRecord]:
     """Return all runs, oldest first; one whose process is gone counts as interrupted."""
     runs = []
-    paths = sorted((lake.root / "runs").glob("*/run.json"))
-    for _, found in readable_jsons(paths):  # one damaged record must not hide the others; `tamis verify` names it
-        record = _record(found)
+    for record in read_runs(sorted((lake.root / "runs").glob("*/run.json"))):
         if record.status == "running" and not process_alive(record.pid, record.host):
             record.status = "interrupted"
         runs.append(record)
     return runs
+
+
+def read_runs(paths: Sequence[Path]) -> Iterator[RunRecord]:
+    """Yield the records that can be read: a damaged one must not hide the others, and `tamis verify` names it."""
+    return (_record(found) for _, found in readable_jsons(paths))
 
 
 def load_run(lake: Lake, run: str) -> RunRecord | None:

@@ -8,6 +8,7 @@ import duckdb
 import pytest
 import tamis
 from small_flow import STEPS, chosen, make_case
+from tamis.pipelines.parents import finished_runs
 from tamis.pipelines.runs import load_runs
 from tamis.storage import published
 from tamis.storage.catalog import build_catalog
@@ -165,3 +166,6 @@ def test_the_records_of_many_runs_are_read_together(tmp_path, monkeypatch):
     assert tamis.sql(run.lake, "select count(distinct run) from diffs").fetchall() == [(30,)]
     asked.clear()
     assert len(load_runs(run.lake)) == 31 and asked == [32]
+    asked.clear()
+    assert [next(finished_runs(run.lake, "small")).run, *finished_runs(run.lake, "none")] == [run.id]
+    assert asked == [4, 4, 16, 12], "the newest first, then more at a time"
