@@ -57,12 +57,12 @@ SKIPPABLE = b"\x50\x2a\x4d\x18\x04\0\0\0skip"
         ("a.jsonl", PLAIN),
         ("no-newline.jsonl", PLAIN[:-1]),
         ("bom-crlf.ndjson", b"\xef\xbb\xbf" + PLAIN.replace(b"\n", b"\r\n")),
-        ("members.jsonl.gz", gzip.compress(A) + gzip.compress(b"") + gzip.compress(B)),
-        ("padded.jsonl.gz", gzip.compress(PLAIN) + bytes(512)),
+        ("members.jsonl.gz", gzip.compress(A, mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(B, mtime=0)),
+        ("padded.jsonl.gz", gzip.compress(PLAIN, mtime=0) + bytes(512)),
         ("frames.jsonl.zst", zstd(A) + SKIPPABLE + zstd(b"") + zstd(B)),
         ("skippable-first.jsonl.zst", SKIPPABLE + zstd(PLAIN)),
         ("no-size.jsonl.zst", zstd_stream(PLAIN)),
-        ("gzip-named.jsonl.zst", gzip.compress(PLAIN)),
+        ("gzip-named.jsonl.zst", gzip.compress(PLAIN, mtime=0)),
         ("plain-named.json.gz", PLAIN),
         ("zstd-named.jsonl", zstd(PLAIN)),
     ],
@@ -80,11 +80,19 @@ def test_long_windows_are_read(read, write):
 
 
 DAMAGED = {
-    "gzip without its trailer": (gzip.compress(PLAIN)[:-8], 6, "truncated"),
-    "gzip with another trailer": (gzip.compress(PLAIN)[:-8] + bytes(8), 6, "the checksum (CRC) of a gzip member"),
-    "the same, last line open": (gzip.compress(PLAIN[:-1])[:-8] + bytes(8), 6, "the checksum (CRC) of a gzip member"),
-    "second member cut": (gzip.compress(A) + gzip.compress(B)[:6], 3, "truncated"),
-    "gzip and more": (gzip.compress(PLAIN) + b"garbage", 6, "garbage after the last gzip member"),
+    "gzip without its trailer": (gzip.compress(PLAIN, mtime=0)[:-8], 6, "truncated"),
+    "gzip with another trailer": (
+        gzip.compress(PLAIN, mtime=0)[:-8] + bytes(8),
+        6,
+        "the checksum (CRC) of a gzip member",
+    ),
+    "the same, last line open": (
+        gzip.compress(PLAIN[:-1], mtime=0)[:-8] + bytes(8),
+        6,
+        "the checksum (CRC) of a gzip member",
+    ),
+    "second member cut": (gzip.compress(A, mtime=0) + gzip.compress(B, mtime=0)[:6], 3, "truncated"),
+    "gzip and more": (gzip.compress(PLAIN, mtime=0) + b"garbage", 6, "garbage after the last gzip member"),
     "zstd with another checksum": (zstd_stream(PLAIN)[:-4] + bytes(4), 6, "the checksum (CRC) of a zstd frame"),
     "second frame cut": (zstd(A) + zstd(B)[:-3], 3, "truncated"),
     "second frame broken": (zstd(A) + zstd(B)[:6] + b"\xff\xff\xff\xff", 3, "corrupt"),
@@ -116,7 +124,7 @@ def test_a_bomb_is_unpacked_in_bounded_pieces(write):
         assert max(map(len, decompressed(handle))) <= 64 << 20
 
 
-@pytest.mark.parametrize("content", ["", "\n \n\r\n\t\n", "\ufeff", gzip.compress(b""), zstd(b""), SKIPPABLE])
+@pytest.mark.parametrize("content", ["", "\n \n\r\n\t\n", "\ufeff", gzip.compress(b"", mtime=0), zstd(b""), SKIPPABLE])
 def test_nothing_in_a_file_is_no_document_and_no_complaint(read, write, content):
     for name in ["a.jsonl", "a.parquet"] if content == "" else ["a.jsonl"]:
         assert read(write(name, content)) == ([], [])
