@@ -16,6 +16,7 @@ def object_store(set_variable):
     """Yield a function that makes a bucket and returns its URL; `set_variable` changes `os.environ`."""
     if given := os.environ.get("TAMIS_TEST_S3_ENDPOINT"):
         set_variable("AWS_ENDPOINT_URL", given)
+        _forget_servers()
         yield _new_bucket
         return
     with socket.socket() as found:
@@ -27,10 +28,18 @@ def object_store(set_variable):
         _wait(port)
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
             set_variable(name, value)
+        _forget_servers()
         yield _new_bucket
     finally:
         server.terminate()
         server.wait()
+
+
+def _forget_servers():
+    """Let nobody in this process speak to the server of earlier tests."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _wait(port):

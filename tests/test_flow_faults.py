@@ -62,7 +62,9 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_result(tmp_pat
     assert statuses[-1] == "done"
 
 
-def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path):
+def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that tests side by side ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     work = begin(load_config(make_case(tmp_path, n=3)), "small", {}, Engine(workers=1), None)
     query = "select count(*) from range(200000) a, range(20000) b where (a.range * b.range) % 7 = 3"
     Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -94,7 +94,11 @@ def test_other_rounds_compute_the_cut_alone(tmp_path):
     config = make_case(tmp_path, steps=steps("whole sweeps"))
     tamis.run(config, "small")
     again = tamis.run(config, "small", overrides=["flows.small.steps.fresh.with.rounds=9"])
-    assert {s.name: s.computed for s in again.record.stages if s.computed} == {"cut fresh": 1, "export parquet": 1}
+    assert {s.name: s.computed for s in again.record.stages if s.computed} == {
+        "cut fresh": 1,
+        "export parquet": 1,
+        "diff": 1,
+    }
 
 
 def test_the_ranks_are_the_order_of_the_first_sweep(tmp_path):

@@ -26,10 +26,13 @@ def bucket(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         with object_store(patched.setenv) as new_bucket:
+            found = new_bucket()
             prepare("local")
             end = connect("local")
-            yield new_bucket()
-            end()
+            try:
+                yield found
+            finally:
+                end()
 
 
 def test_a_flow_is_that_of_threads_and_leaves_nothing(bucket, tmp_path):
