@@ -21,6 +21,7 @@ import polars as pl
 import tamis
 import yaml
 from side_by_side import WORK, machine
+from tamis.pipelines.engine_entry import Engine
 from tamis.pipelines.flows import curate
 from tamis.pipelines.loading import load_config
 from tamis.pipelines.plugins import make_feature
@@ -97,7 +98,7 @@ def timed(config, workers):
     """Run the flow; return the run, and seconds by stage."""
     loaded, meter = load_config(config), Meter()
     features = {alias: make_feature(alias, e, loaded.root) for alias, e in loaded.config.features.items()}
-    work = replace(begin(loaded, "grows", features, workers, None), execute=meter)
+    work = replace(begin(loaded, "grows", features, Engine(workers=workers), None), execute=meter)
     begun, cpu = time.perf_counter(), time.process_time()
     run = recorded(work, lambda: curate(work, "grows", loaded.config.flows["grows"]))
     whole = {"seconds": round(time.perf_counter() - begun, 2), "cpu_seconds": round(time.process_time() - cpu, 2)}
