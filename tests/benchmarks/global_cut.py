@@ -40,7 +40,7 @@ from tamis.storage.feature_store import publish_part
 from tamis.storage.lake import Lake
 from tamis.storage.publish import PARQUET
 from tamis.storage.shards import Shard
-from tamis.storage.survivors import Survivors
+from tamis.storage.survivors import Survivors, mask_digest
 
 A_SHARD = 100_000
 WORKERS = 2
@@ -88,7 +88,12 @@ def make(folder, n):
         publish_part(lake, tokens_column(work).key, shard, row, pa.table({"n_tokens": n_tokens}))
         for name, score in (("distinct", uniform), ("tied", tied)):
             table = {"row": row, "doc_key": hashed(every, 5), "score": score}
-            lake.publish_table(lake.scores(name) / f"{shard.digest}.parquet", pa.table(table))
+            lake.publish_table(scores_of(lake, name, shard), pa.table(table))
+
+
+def scores_of(lake, name, shard):
+    """Return the file of a shard's scores: it is named by the rows that were scored, which are all."""
+    return lake.scores(name) / f"{mask_digest(shard, np.ones(shard.rows, np.bool_))}.parquet"
 
 
 def of_lake(lake):
@@ -149,7 +154,7 @@ def columns(folder, case, n):
     score, key, weight, source = np.empty(n), np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int8)
     for number in range(n // A_SHARD):
         shard, at = shard_of(lake, number), slice(number * A_SHARD, (number + 1) * A_SHARD)
-        table = pq.read_table(lake.scores(column) / f"{shard.digest}.parquet")
+        table = pq.read_table(scores_of(lake, column, shard))
         score[at], key[at] = table["score"], table["doc_key"]
         weight[at] = pq.read_table(next((lake.feature(tokens) / shard.digest).iterdir()))["n_tokens"]
         if case == "groups":
