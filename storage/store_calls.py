@@ -61,18 +61,21 @@ def claim(path: StorePath, content: bytes, instead_of: str) -> str:
             path.fs.pipe_file(path.path, content)
         return path.version
     bucket, key = _names(path)
-    condition = {"IfMatch": f'"{instead_of.partition(" ")[0]}"'} if instead_of else {"IfNoneMatch": "*"}
-    try:
-        with asking(path):
-            answer = path.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **condition)
-    except (OSError, StoreError) as error:
-        if code_of(error) not in _LOST and not isinstance(error, FileExistsError | FileNotFoundError):
-            raise
-        with suppress(FileNotFoundError):
-            if path.read_bytes() == content:
-                return path.version
-        raise FileExistsError(errno.EEXIST, "is somebody else's by now", str(path)) from error
-    return Details(len(content), 0, answer["ETag"].strip('"')).version
+    tag = instead_of.partition(" ")[0]
+    refused: Exception | None = None
+    for condition in ({"IfMatch": f'"{tag}"'}, {"IfMatch": tag}) if tag else ({"IfNoneMatch": "*"},):
+        try:  # Ceph 16 knows a tag without its quotes alone, HTTP with them
+            with asking(path):
+                answer = path.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **condition)
+            return Details(len(content), 0, answer["ETag"].strip('"')).version
+        except (OSError, StoreError) as error:
+            if code_of(error) not in _LOST and not isinstance(error, FileExistsError | FileNotFoundError):
+                raise
+            refused = error
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return path.version
+    raise FileExistsError(errno.EEXIST, "is somebody else's by now", str(path)) from refused
 
 
 def remove(paths: Sequence[StorePath]) -> None:
