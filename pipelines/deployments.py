@@ -43,7 +43,7 @@ from ..storage.lake import Lake
 from .runs import RunRecord, load_runs
 from .schedule_entry import ANCHOR, Schedule
 from .scheduled_flow import MADE_UP, SERVED_BY, scheduled
-from .serving import Say, Served
+from .served_flow import Say, Served
 
 QUERY_S = 2.0
 """How often Prefect is asked for what is due; a run begins so late, and some seconds for its process."""

@@ -7,9 +7,8 @@ its own, so a run that needs too much memory takes nobody along.
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..storage.errors import ConfigError
@@ -20,21 +19,7 @@ from ..storage.plugins import nearest
 from .flow_checks import check_flow
 from .loading import Loaded, load_config
 from .plugins import make_feature, make_tokens
-from .schedule_entry import Schedule
-
-Say = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A flow with a schedule, and what its deployment is called."""
-
-    flow: str
-    schedule: Schedule
-    config: Path
-    lake: Path
-    overrides: tuple[str, ...]
-    deployment: str
+from .served_flow import Say, Served
 
 
 def serve(
