@@ -6,20 +6,20 @@ from typing import Any
 from .printing import print_line, print_table
 
 
-def diff_lines(diff: Mapping[str, Any]) -> list[str]:
-    """Return what a run's record says of its diff in short, as lines."""
+def diff_sentences(diff: Mapping[str, Any]) -> list[str]:
+    """Return what a run's record says of its diff in short."""
     if not diff:
         return []
     if "error" in diff:
-        return [f"diff      no diff against run {diff['previous']}: {diff['error']}"]
+        return [f"no diff against run {diff['previous']}: {diff['error']}"]
     if diff["unchanged"]:
-        return [f"diff      the same documents of the same files as run {diff['previous']}"]
+        return [f"the same documents of the same files as run {diff['previous']}"]
     documents, tokens, corpus = diff["documents"], diff["tokens"], diff["corpus_documents"]
     changed = f", {documents['changed']:,} with another text" if documents["changed"] else ""
     return [
-        f"diff      against run {diff['previous']}: {_moved(documents, 'in')}, {_moved(documents, 'out')}, "
+        f"against run {diff['previous']}: {_moved(documents, 'in')}, {_moved(documents, 'out')}, "
         f"{documents['kept']:,} kept{changed}",
-        f"          {documents['then']:,} to {documents['now']:,} documents, {tokens['then']:,} to {tokens['now']:,} "
+        f"{documents['then']:,} to {documents['now']:,} documents, {tokens['then']:,} to {tokens['now']:,} "
         f"tokens; of the corpus {corpus['new']:,} new, {corpus['gone']:,} gone, {corpus['changed']:,} changed",
     ]
 
@@ -29,11 +29,16 @@ def _moved(documents: Mapping[str, Any], way: str) -> str:
     return f"{sum(documents[way].values()):,} {way}" + (f" ({parts})" if parts else "")
 
 
+def print_diff_in_short(diff: Mapping[str, Any]) -> None:
+    """Print what a run's record says of its diff."""
+    for at, sentence in enumerate(diff_sentences(diff)):
+        print_line(f"{'' if at else 'diff':10}{sentence}")
+
+
 def print_diff(diff: Mapping[str, Any]) -> None:
     """Print a whole diff."""
     print_line(f"run       {diff['run']}   {diff['flow']}")
-    for line in diff_lines(diff):
-        print_line(line)
+    print_diff_in_short(diff)
     if not diff["same_tokenizer"]:
         print_line("          the two runs count tokens with different tokenizers")
     if found := diff.get("files"):

@@ -23,7 +23,7 @@ from prefect.logging import get_logger
 from ..storage.lake import Lake
 from ..storage.markdown import markdown_table
 from ..storage.places import is_local
-from .diff_printing import diff_lines
+from .diff_printing import diff_sentences
 from .news import News, news
 from .printing import shown
 from .progress import Advance, Reporter
@@ -122,7 +122,7 @@ def _news(record: RunRecord, found: News | None) -> str:
     parts = [f"# What is new{since}\n\n{found.text}."]
     for name, _, files in found.named():
         parts.append(f"**{name}**\n\n" + "\n".join(f"- {_plain(file)}" for file in files))
-    parts += [_plain(line.removeprefix("diff").strip()) for line in diff_lines(record.diff)]
+    parts += [_plain(sentence) for sentence in diff_sentences(record.diff)]
     counts: dict[str, list[int]] = {}
     for stage in record.stages:
         pair = counts.setdefault(stage.name, [0, 0])

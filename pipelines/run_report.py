@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from .comparison_page import STYLE, installed_part
-from .diff_printing import diff_lines
+from .diff_printing import diff_sentences
 from .news import News
 from .printing import shown
 from .runs import RunRecord
@@ -83,7 +83,7 @@ def _news(record: RunRecord, found: News | None) -> str:
     for name, count, files in found.named():
         names = "".join(f"<li>{escape(file)}</li>" for file in files)
         parts.append(f'<details><summary>{count:,} {name}</summary><ul class="notes where">{names}</ul></details>')
-    parts += [f"<p>{escape(line.removeprefix('diff').strip())}</p>" for line in diff_lines(record.diff)]
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in diff_sentences(record.diff)]
     c = record.counts
     parts.append(_table(["corpus", *c], [[record.corpus, *c.values()]]))
     return _section("What is new", "".join(parts))

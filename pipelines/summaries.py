@@ -12,7 +12,7 @@ from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.verify import Damage
 from .describing import describe
-from .diff_printing import diff_lines
+from .diff_printing import print_diff_in_short
 from .loading import load_config
 from .plan_printing import print_plan_beside_run
 from .printing import command_name, print_json, print_line, print_table, short_path, shown
@@ -64,8 +64,9 @@ def _print_record(record: RunRecord) -> None:
         rows = [[m["name"], m["parameters"], m["tokens"], *(m["held_out"] or (None, None)), m["loss"], m["seconds"],
                  m["tokens"] / max(m["seconds"], 0.1)] for m in record.models]  # fmt: skip
         print_table(["model", "parameters", "tokens", "held out before", "after", "loss", "seconds", "tokens/s"], rows)
-    for line in [*_refits(record), *diff_lines(record.diff)]:
+    for line in _refits(record):
         print_line(line)
+    print_diff_in_short(record.diff)
     if record.mixture:
         _print_shares(record.mixture)
     _print_concerns(record)
