@@ -13,13 +13,12 @@ from typing import Any
 
 from ..storage.catalog import build_catalog
 from ..storage.errors import LakeError
-from ..storage.lake import Lake, read_json
+from ..storage.lake import LOG, Lake, read_json
 from ..storage.listings import Listing
-from ..storage.publish import HOST
 from ..storage.references import Needed, References
 from ..storage.sweeping import Artefact, artefacts, clock, held, lease, remove, unneeded
 from .keep_entry import Keep
-from .runs import RunRecord, load_runs
+from .runs import RunRecord, goes_on, load_run, load_runs
 
 DAY, HOUR = 86_400.0, 3_600.0
 SILENT = 7 * DAY
@@ -110,8 +109,8 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
         found = survey(lake, keep)
         if found.running:
             raise LakeError(
-                f"run {found.running[0]} goes on, and what it will need is not known before its end; nothing was "
-                "removed. Clean again afterwards."
+                f"run {found.running[0]} goes on{_where(lake, found.running[0])}, and what it will need is not known "
+                "before its end; nothing was removed. Clean again afterwards."
             )
         agreed = {one.path for one in (shown or found).gone}
         found = Survey(
@@ -127,11 +126,22 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
     return found
 
 
+def _where(lake: Lake, run: str) -> str:
+    """Say which process a run is of; of another machine or container, what to do where somebody killed it there."""
+    record = load_run(lake, run)
+    if record is None:
+        return ""
+    process = f" (process {record.pid} of {record.host}"
+    if goes_on(lake, record) is None:
+        return f'{process}, of which nothing is known here: if it is gone, remove "{lake.run(run)}")'
+    return f"{process})"
+
+
 def _records(lake: Lake, there: Listing, now: float) -> list[RunRecord]:
-    """Return all runs, oldest first; one of another machine that was not heard of for long was interrupted."""
+    """Return all runs, oldest first; one of another machine that was not heard of for so long was interrupted."""
     records = load_runs(lake)
     for run in records:
-        if run.status == "running" and run.host != HOST and now - _heard(there, run, now) > SILENT:
+        if run.status == "running" and now - _heard(there, run, now) > SILENT and goes_on(lake, run) is None:
             run.status = "interrupted"
     return records
 
@@ -161,7 +171,7 @@ def _kept(records: list[RunRecord], there: Listing, keep: Keep, now: float) -> t
 
 def _heard(there: Listing, run: RunRecord, now: float) -> float:
     """Return when a run wrote last; one that began after we looked, now."""
-    names = (f"runs/{run.run}/{name}" for name in ("run.json", "log.jsonl"))
+    names = (f"runs/{run.run}/{name}" for name in ("run.json", LOG))
     return max((there.files[name].seconds for name in names if name in there.files), default=now)
 
 

@@ -16,8 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..storage.errors import ConfigError
-from ..storage.lake import process_alive
-from ..storage.processes import children
+from ..storage.processes import HOST, Process, children, this_process
 from .engine import processors
 
 LOCAL = "local"
@@ -79,6 +78,7 @@ def _start() -> Callable[[], None]:
     folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base)
     with ExitStack() as started:
         started.callback(shutil.rmtree, folder, ignore_errors=True)
+        Path(folder, f"{this_process().name}~owner").touch()
         started.callback(ray.shutdown)
         ray.init(
             address=LOCAL, num_cpus=processors(), object_store_memory=OBJECTS_BYTES, include_dashboard=False,
@@ -109,7 +109,11 @@ def _remove_stale(base: Path) -> None:
     """Remove the folders of processes that were killed."""
     for folder in base.glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if pid.isdigit() and folder.stat().st_uid == os.getuid() and not process_alive(int(pid)):
+        if not pid.isdigit() or folder.stat().st_uid != os.getuid():
+            continue
+        named = (Process.named(path.name) for path in folder.glob("*~owner"))
+        owner = next((found for found in named if found), Process(HOST, int(pid)))  # one of an older tamis
+        if owner.runs() is False:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -18,8 +18,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..storage.lake import Lake, process_alive, read_json, readable_jsons
-from ..storage.publish import HOST, GrowingFile, published_bytes
+from ..storage.lake import LOG, Lake, read_json, readable_jsons
+from ..storage.locks import Hold
+from ..storage.places import is_local
+from ..storage.processes import HOST, Process, this_process
+from ..storage.publish import GrowingFile, published_bytes
 from ..storage.seen_files import seen_summary
 from .alarms import Alarm
 
@@ -71,6 +74,8 @@ class RunRecord:
     exit_code: int | None = None
     pid: int = field(default_factory=os.getpid)
     host: str = HOST
+    process: dict[str, Any] = field(default_factory=dict)
+    """What tells this process from a later one of the same number (`storage/processes.py`)."""
     started: str = ""
     finished: str | None = None
     corpus: str = ""
@@ -110,9 +115,11 @@ class RunLog:
     def __init__(self, lake: Lake, flow: str, config: str) -> None:
         self._lake = lake
         self._lock = threading.Lock()
-        self.record = RunRecord(new_run_id(), flow, config, started=_now())
-        self._events = GrowingFile(lake.run(self.record.run) / "log.jsonl", lake.scratch)
+        self.record = RunRecord(new_run_id(), flow, config, started=_now(), **this_process().record())
+        log = lake.run(self.record.run) / LOG
+        self._events = GrowingFile(log, lake.scratch)
         lake.publish_bytes(lake.run(self.record.run) / "config.yaml", config.encode())
+        self._held = Hold(log) if is_local(log) else None
         self.publish()
 
     @contextmanager
@@ -156,6 +163,8 @@ class RunLog:
         self.record.finished = _now()
         self.event("end", status=status, exit_code=exit_code, error=error)
         self.publish()
+        if self._held:
+            self._held.close()
 
     def publish(self) -> None:
         """Publish the record as it stands."""
@@ -170,7 +179,7 @@ class Unrecorded(RunLog):
     """The log of a command that only looks: it leaves nothing in the lake."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._held = threading.Lock(), None
         self.record = RunRecord(new_run_id(), "", "", started=_now())
 
     def seen(self, corpus: str, files: pa.Table) -> None:
@@ -189,13 +198,18 @@ def new_run_id() -> str:
 
 
 def load_runs(lake: Lake) -> list[RunRecord]:
-    """Return all runs, oldest first; one whose process is gone counts as interrupted."""
+    """Return all runs, oldest first; one whose process is known to be gone counts as interrupted."""
     runs = []
     for record in read_runs(sorted((lake.root / "runs").glob("*/run.json"))):
-        if record.status == "running" and not process_alive(record.pid, record.host):
+        if record.status == "running" and goes_on(lake, record) is False:
             record.status = "interrupted"
         runs.append(record)
     return runs
+
+
+def goes_on(lake: Lake, record: RunRecord) -> bool | None:
+    """Say whether the process of a run still runs; None: nobody can know here."""
+    return Process.of(vars(record)).runs(lake.run(record.run) / LOG)
 
 
 def read_runs(paths: Sequence[Path]) -> Iterator[RunRecord]:

@@ -9,6 +9,7 @@ and empty while there is nothing.
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,9 +22,10 @@ from .catalog_models import MODELS, model_rows
 from .catalog_rs2 import round_views
 from .catalog_views import document_views, insert, quoted, result_views
 from .errors import LakeError
-from .lake import Lake, process_alive, read_json, readable_jsons
+from .lake import LOG, Lake, read_json, readable_jsons
 from .places import local, open_to_duckdb, versions
-from .publish import HOST, publishing
+from .processes import Process
+from .publish import publishing
 from .snapshots import Snapshot, corpora, newest
 from .sweeping import lease_of
 
@@ -88,7 +90,7 @@ def fill_catalog(connection: Any, lake: Lake) -> None:
     """Create all tables and views on a connection."""
     snapshots = [s for name in corpora(lake) if (s := newest(lake, name))]
     records = readable_jsons(sorted((lake.root / "runs").glob("*/run.json")))  # `tamis verify` names damaged ones
-    runs = [_run(record) for _, record in records]
+    runs = [_run(path, record) for path, record in records]
     for name, columns in _TABLES.items():
         connection.execute(f"create table {name} ({columns})")
     for name, rows in _rows(lake, snapshots, runs).items():
@@ -99,9 +101,9 @@ def fill_catalog(connection: Any, lake: Lake) -> None:
     macros(connection)
 
 
-def _run(found: dict[str, Any]) -> dict[str, Any]:
+def _run(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Return a run's record; one whose process is gone was interrupted."""
-    gone = found["status"] == "running" and not process_alive(found["pid"], found.get("host", HOST))
+    gone = found["status"] == "running" and Process.of(found).runs(path.with_name(LOG)) is False
     return found | {"status": "interrupted"} if gone else found
 
 

@@ -6,7 +6,6 @@ immutable once published. Paths are made here and nowhere else, so that the layo
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ import pyarrow as pa
 
 from .errors import LakeError
 from .places import ATOMIC, is_local, place, scratch_of
-from .publish import HOST, publish_bytes, publish_json, publish_link, publish_table, temporary_path
+from .processes import Process
+from .publish import publish_bytes, publish_json, publish_link, publish_table, temporary_path
 from .published import open_parquet, read_json, read_jsons, read_table, readable_jsons, whole
 
 __all__ = [
-    "Lake", "open_parquet", "process_alive", "read_json", "read_jsons", "read_table", "readable_jsons", "remove_stale",
+    "Lake", "open_parquet", "read_json", "read_jsons", "read_table", "readable_jsons", "remove_stale",
     "scratch_folder", "whole",
 ]  # fmt: skip
 
@@ -30,6 +30,8 @@ NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 """What entries of the configuration may be called: names become folders."""
 USES = ("features", "states", "scores", "models", "draws")
 """The kinds of artefacts that a run notes as it comes to them: no record names them all."""
+LOG = "log.jsonl"
+"""Of a run: who writes it holds it as long as the run goes on."""
 CLUSTER_TABLES = "v1"
 """Raised when the tables or maps of clusters change: they are made again, and the catalogue looks at the new ones."""
 
@@ -211,10 +213,10 @@ def scratch_folder(lake: Lake, name: str) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of processes of this machine that are gone."""
-    for leftover in folder.glob(f"{HOST}~*~*") if folder.exists() else []:
-        pid = leftover.name.split("~")[1]
-        if pid.isdigit() and not process_alive(int(pid)):
+    """Remove temporary files of processes that are known to be gone."""
+    for leftover in folder.glob("*~*~*") if folder.exists() else []:
+        owner = Process.named(leftover.name)
+        if owner and owner.runs() is False:
             _remove(leftover)
 
 
@@ -272,19 +274,6 @@ def _making(lake: Lake) -> Iterator[None]:
         yield
     except OSError as error:
         raise LakeError(f'no lake can be made at "{lake.root}": {error.strerror}; name another folder') from error
-
-
-def process_alive(pid: int, host: str = HOST) -> bool:
-    """Say whether a process runs; one of another machine is taken to, because nobody here can know."""
-    if host != HOST:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _remove(path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import platform
 import shutil
 import threading
 import uuid
@@ -24,11 +23,12 @@ import pyarrow.parquet as pq
 
 from .fingerprint import TableDigest
 from .places import is_local
+from .processes import HOST as HOST
+from .processes import this_process
 
 DIGEST_FIELD = b"tamis.digest"
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
 """How every Parquet file of the lake is written; the checksums are compared when its pages are read."""
-HOST = platform.node().replace("~", "-").replace("/", "-")
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def publishing(target: Path, scratch: Path) -> Iterator[Path]:
 def temporary_path(scratch: Path, name: str) -> Path:
     """Return an unused path in `scratch` that names its machine and process: a later one knows what is stale."""
     scratch.mkdir(parents=True, exist_ok=True)
-    return scratch / f"{HOST}~{os.getpid()}~{uuid.uuid4().hex[:12]}~{name}"
+    return scratch / f"{this_process().name}~{uuid.uuid4().hex[:12]}~{name}"
 
 
 def move_into_place(temporary: Path, target: Path) -> None:

@@ -8,7 +8,6 @@ lease before it looks for runs, so at least one of them sees the other.
 
 import contextlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from .errors import LakeError
-from .lake import Lake, process_alive, read_json
+from .lake import Lake, read_json
 from .listings import Listing, listing_of
 from .places import (
     abandon_upload,
@@ -31,7 +30,7 @@ from .places import (
     uploads_below,
     version_of,
 )  # fmt: skip
-from .publish import HOST
+from .processes import Process, this_process
 from .references import KINDS, Kind, Needed
 
 SILENT = 15 * 60
@@ -102,12 +101,15 @@ def _artefact(kind: Kind, path: str, there: Listing, claimed: set[str]) -> Artef
 
 
 def _left_behind(path: Path) -> bool:
-    """Say whether a temporary file belongs to no process any more."""
-    host, _, rest = path.name.partition("~")
-    pid = rest.partition("~")[0]
-    if host == HOST and pid.isdigit():
-        return not process_alive(int(pid))
-    return time.time() - path.stat().st_mtime > LEFT_BEHIND
+    """Say whether a temporary file or folder belongs to no process any more."""
+    owner = Process.named(path.name)
+    runs = owner and owner.runs()
+    if runs is not None:
+        return not runs
+    with contextlib.suppress(OSError):  # it goes now
+        newest = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
+        return now_at(path) - newest > LEFT_BEHIND
+    return False
 
 
 def unneeded(found: Iterable[Artefact], needed: Needed, kept: Callable[[Artefact], bool]) -> list[Artefact]:
@@ -157,7 +159,8 @@ def being_cleaned(lake: Lake) -> bool:
     path = lease_of(lake)
     try:
         found = read_json(path)
-        return process_alive(found["pid"]) if found["host"] == HOST else age_of(path) < SILENT
+        runs = Process.of(found).runs()
+        return age_of(path) < SILENT if runs is None else runs
     except (LakeError, OSError):  # none, or half written: it is some milliseconds old, or of a killed process
         return path.exists() and age_of(path) < RENEWED
 
@@ -175,7 +178,7 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
         left = version_of(path)
     if being_cleaned(lake):
         raise LakeError(f'another `tamis clean` goes on in "{lake.root}"; it says so in cleaning.json. Wait for it.')
-    content = json.dumps({"host": HOST, "pid": os.getpid(), "token": uuid.uuid4().hex}).encode()
+    content = json.dumps(this_process().record() | {"token": uuid.uuid4().hex}).encode()
     try:
         version = claim(path, content, left)
     except FileExistsError:

@@ -187,7 +187,7 @@ def test_while_a_run_goes_on_nothing_is_removed(config):
     (run.lake.root / "runs" / going["run"]).mkdir()
     record = run.lake.root / "runs" / going["run"] / "run.json"
     for host, pid in ((HOST, os.getpid()), ("elsewhere", 1)):
-        record.write_text(json.dumps(going | {"host": host, "pid": pid}))
+        record.write_text(json.dumps(going | {"host": host, "pid": pid, "process": {}}))
         assert survey(run.lake, NEWEST).running == [going["run"]]
         with pytest.raises(LakeError, match="goes on"):
             clean(run.lake, NEWEST)
