@@ -10,9 +10,9 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from ..storage.seen_files import seen_summary
 from .alarms import Alarm
 
 Status = Literal["running", "done", "failed", "interrupted"]
+_ID_TIME = "%Y%m%dT%H%M%S%f"
 
 
 @dataclass
@@ -115,7 +116,8 @@ class RunLog:
     def __init__(self, lake: Lake, flow: str, config: str) -> None:
         self._lake = lake
         self._lock = threading.Lock()
-        self.record = RunRecord(new_run_id(), flow, config, started=_now(), **this_process().record())
+        run = new_run_id(max((path.parent.name for path in (lake.root / "runs").glob("*/run.json")), default=""))
+        self.record = RunRecord(run, flow, config, started=_now(), **this_process().record())
         log = lake.run(self.record.run) / LOG
         self._events = GrowingFile(log, lake.scratch)
         lake.publish_bytes(lake.run(self.record.run) / "config.yaml", config.encode())
@@ -192,9 +194,12 @@ class Unrecorded(RunLog):
         """Do nothing."""
 
 
-def new_run_id() -> str:
-    """Return an id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+def new_run_id(newest: str = "") -> str:
+    """Return an id that sorts by time, and after the newest that there is: a clock may have been put back."""
+    now = datetime.now(UTC)
+    with suppress(ValueError, OverflowError):
+        now = max(now, datetime.strptime(f"{newest.partition('-')[0]}Z", f"{_ID_TIME}%z") + timedelta(microseconds=1))
+    return f"{now:{_ID_TIME}}-{secrets.token_hex(2)}"
 
 
 def load_runs(lake: Lake) -> list[RunRecord]:

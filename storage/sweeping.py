@@ -160,9 +160,9 @@ def being_cleaned(lake: Lake) -> bool:
     try:
         found = read_json(path)
         runs = Process.of(found).runs()
-        return age_of(path) < SILENT if runs is None else runs
+        return abs(age_of(path)) < SILENT if runs is None else runs
     except (LakeError, OSError):  # none, or half written: it is some milliseconds old, or of a killed process
-        return path.exists() and age_of(path) < RENEWED
+        return path.exists() and abs(age_of(path)) < RENEWED
 
 
 @contextmanager
