@@ -9,6 +9,7 @@ from typing import Any
 
 from ..features.base import Feature
 from ..storage.catalog import build_catalog
+from ..storage.claims import unclaim
 from ..storage.errors import LakeError, TamisError
 from ..storage.lake import Lake
 from ..storage.sweeping import lease_of, wait_until_clean
@@ -125,9 +126,14 @@ def begin(
         engine=_engine(engine, lake), log=RunLog(lake, label, loaded.resolved),
         reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
-    if wait_until_clean(lake, work.reporter.say):  # after the record is published: whoever cleans would see it
-        build_catalog(lake)
-        lease_of(lake).unlink(missing_ok=True)
+    try:  # after the record is published: whoever cleans would see it
+        if left := wait_until_clean(lake, work.reporter.say):
+            build_catalog(lake)
+            unclaim(lease_of(lake), left)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        work.log.finish("interrupted" if stopped else "failed", 130 if stopped else 1, str(error) or None)
+        raise
     return work
 
 

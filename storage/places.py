@@ -131,30 +131,6 @@ def age_of(path: Path) -> float:
     return now_at(path) - written
 
 
-def claim(path: Path, content: bytes, instead_of: str = "") -> str:
-    """Make a file, or take over the version `instead_of` of it; return its version. Of two who try one does it.
-
-    Raises FileExistsError for the other one.
-    """
-    if not is_local(path):
-        from . import store_calls
-
-        return store_calls.claim(cast("Any", path), content, instead_of)
-    if instead_of:
-        path.unlink(missing_ok=True)
-    with path.open("xb") as file:
-        file.write(content)
-    return version_of(path)
-
-
-def claim_again(path: Path, content: bytes, version: str) -> str:
-    """Give a claimed file a new time; return its version. Raises FileExistsError where it is somebody else's now."""
-    if not is_local(path):
-        return claim(path, content, version)
-    os.utime(path)
-    return version_of(path)
-
-
 def remove_files(files: Sequence[Path]) -> None:
     """Remove files, those that are gone already too: of a store many at a time, in no order among them."""
     if files and not is_local(files[0]):

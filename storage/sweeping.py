@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from .claims import claim, claim_again, unclaim
 from .errors import LakeError
 from .lake import Lake, read_json
 from .listings import Listing, listing_of
 from .places import (
     abandon_upload,
     age_of,
-    claim,
-    claim_again,
     now_at,
     remove_empty,
     remove_files,
@@ -172,10 +171,7 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
     Raises LakeError where another process holds it, and so does what renews it where another process took it over,
     because this one was silent for so long.
     """
-    path = lease_of(lake)
-    left = ""
-    with contextlib.suppress(FileNotFoundError):
-        left = version_of(path)
+    path, left = lease_of(lake), lease_left(lake)
     if being_cleaned(lake):
         raise LakeError(f'another `tamis clean` goes on in "{lake.root}"; it says so in cleaning.json. Wait for it.')
     content = json.dumps(this_process().record() | {"token": uuid.uuid4().hex}).encode()
@@ -200,13 +196,23 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
         yield again
     finally:
         if is_ours:
-            path.unlink(missing_ok=True)
+            unclaim(path, version)
 
 
-def wait_until_clean(lake: Lake, say: Callable[[str], object]) -> bool:
-    """Wait while artefacts are removed; say whether a sweep was killed before it had published the catalogue."""
+def lease_left(lake: Lake) -> str:
+    """Return the version of the lease that is there, "" where none is."""
+    with contextlib.suppress(FileNotFoundError):
+        return version_of(lease_of(lake))
+    return ""
+
+
+def wait_until_clean(lake: Lake, say: Callable[[str], object]) -> str:
+    """Wait while artefacts are removed; return the lease of a sweep that was killed, "" where there is none.
+
+    It had not published the catalogue: who has done that takes its lease away.
+    """
     if being_cleaned(lake):
         say("waiting for `tamis clean`, which removes what no kept run refers to")
         while being_cleaned(lake):
             time.sleep(0.2)
-    return lease_of(lake).exists()
+    return lease_left(lake)

@@ -19,10 +19,11 @@ from tamis.pipelines.cleaning import clean, survey
 from tamis.pipelines.keep_entry import Keep
 from tamis.pipelines.runs import load_runs
 from tamis.storage.catalog import connect
+from tamis.storage.claims import claim, claim_again
 from tamis.storage.errors import LakeError, StoreError
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake
-from tamis.storage.places import claim, claim_again, local, place, remove_files
+from tamis.storage.places import local, place, remove_files
 from tamis.storage.publish import HOST
 from tamis.storage.readers import ReadOptions, read_records
 from tamis.storage.sweeping import lease, lease_of
