@@ -28,6 +28,7 @@ from ..storage.places import local_folder
 from ..storage.publish import take_back
 from ..storage.survivors import Survivors
 from ..storage.trained_models import model_path, publish_model, training_record
+from ..storage.trainings import training_alone
 from .aux_models import TOKENIZER_BYTES, Plan
 from .loss_curve import curve_table, draw_curve
 from .resuming import Resuming
@@ -54,11 +55,14 @@ def train_model(
     used = [documents.digest] if plan.base is not None else [documents.digest, pool.digest]
     recipe = {"model": plan.recipe(), "base": base and base.key, "documents": used, "seed": work.config.seed}
     key = fingerprint(recipe)
-    record = training_record(work.lake, key)
-    if record is None:
+    found = training_record(work.lake, key)
+    if found is None:
         folder = plan.base if isinstance(plan.base, Path) else (base.folder if base else None)
-        record = _Job(work, plan, key, pool, documents, folder).run()
-    else:
+        with training_alone(work.lake, key, f"the model {plan.name}", work.reporter.say):
+            found = training_record(work.lake, key)
+            record = found or _Job(work, plan, key, pool, documents, folder).run()
+    if found is not None:
+        record = found
         work.stage(f"train {plan.name}", lambda stage: stage.reuse(1))
     work.log.record.models.append({"name": plan.name, "folder": str(model_path(work.lake, key)), **record})
     if record["tokens_planned"] < (record["budget"] or 0):

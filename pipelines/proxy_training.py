@@ -21,6 +21,7 @@ from ..storage.fingerprint import fingerprint
 from ..storage.proxies import proxy_record, publish_proxy
 from ..storage.publish import remove_tree
 from ..storage.survivors import Survivors
+from ..storage.trainings import training_alone
 from .learning_curves import log_spaced
 from .proxy_model import Proxy
 from .proxy_texts import HeldOut
@@ -99,7 +100,11 @@ class ProxyTraining:
         return [(point[0], point[column]) for point in record["points"]]
 
     def run(self, maps: Maps, after: Callable[[int, float], object]) -> dict[str, Any]:
-        """Train, publish the record and return it."""
+        """Train, publish the record and return it; where another process does, wait for its record."""
+        with training_alone(maps.lake, self.key, "the same small model"):
+            return proxy_record(maps.lake, self.key) or self._run(maps, after)
+
+    def _run(self, maps: Maps, after: Callable[[int, float], object]) -> dict[str, Any]:
         folder = maps.lake.training(self.key)
         parts = dict(sorted(self._parts.items()))
         settings = self.proxy.training(self.tokens)
@@ -154,7 +159,10 @@ def size_of(maps: Maps, proxy: Proxy, documents: Survivors) -> int:
     key = fingerprint(recipe)
     found = proxy_record(maps.lake, key)
     if found is None:
-        with sampled(maps, proxy, documents, 0, wanted, key) as sample:
-            found = publish_proxy(maps.lake, key, {"recipe": recipe, "tokens": sample.n_tokens})
+        with training_alone(maps.lake, key, "the same small model"):
+            found = proxy_record(maps.lake, key)
+            if found is None:
+                with sampled(maps, proxy, documents, 0, wanted, key) as sample:
+                    found = publish_proxy(maps.lake, key, {"recipe": recipe, "tokens": sample.n_tokens})
     size: int = found["tokens"]
     return size

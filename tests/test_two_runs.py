@@ -4,16 +4,23 @@ Whole flows beside one another are in `test_kills.py`.
 """
 
 import os
+import threading
+from contextlib import contextmanager
 
 import pytest
 import tamis
 from small_flow import make_case
-from tamis.pipelines import recorded
+from tamis.pipelines import aux_training, recorded
 from tamis.pipelines.cleaning import clean
 from tamis.pipelines.keep_entry import Keep
 from tamis.pipelines.runs import load_runs
 from tamis.storage.claims import claim, claim_again, unclaim
+from tamis.storage.lake import Lake
+from tamis.storage.processes import HOST
+from tamis.storage.publish import take_back
 from tamis.storage.sweeping import lease_of
+from tamis.storage.trainings import training_alone
+from test_aux_models import TRAIN, case
 
 NEWEST = Keep(runs=1, days=0, hours=0)
 
@@ -68,3 +75,42 @@ def test_a_run_that_is_stopped_as_it_waits_goes_on_no_more(tmp_path, monkeypatch
         tamis.run(config, "small")
     assert [run.status for run in load_runs(lake)] == ["done", "interrupted"]
     clean(lake, NEWEST)
+
+
+def test_who_would_train_the_same_model_waits_and_says_for_whom(tmp_path):
+    lake, said, had = Lake.open(tmp_path / "lake", create=True), [], threading.Event()
+
+    def second():
+        with training_alone(lake, "k", "the model m", lambda text: (said.append(text), had.set())):
+            said.append(lake.training("k").exists())
+
+    with training_alone(lake, "k", "the model m", pytest.fail):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert had.wait(60)
+        (lake.training("k") / "checkpoint").write_text("x")
+        take_back(lake.training("k"))
+    thread.join(60)
+    assert said == [f"waiting for process {os.getpid()} of {HOST}, which trains the model m", True]
+    assert not lake.training("k").exists()
+
+
+def test_a_model_that_another_run_trained_meanwhile_is_taken(tmp_path, monkeypatch):
+    config, others = case(tmp_path, steps=[TRAIN]), []
+
+    @contextmanager
+    def waited(*asked):
+        if not others:
+            others.append(None)
+            others.append(tamis.train_aux(config, "python"))
+        with training_alone(*asked):
+            yield
+
+    monkeypatch.setattr(aux_training, "training_alone", waited)
+    run = tamis.train_aux(config, "python")
+    assert [(m["key"], m["digest"]) for m in run.record.models] == [
+        (m["key"], m["digest"]) for m in others[1].record.models
+    ]
+    trained = [(stage.computed, stage.reused) for stage in run.record.stages if stage.name.startswith("train ")]
+    assert trained == [(0, 1), (0, 1)]
+    assert not list(run.lake.training("x").parent.glob("*"))
