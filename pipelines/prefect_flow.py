@@ -6,7 +6,7 @@ so this module is imported only where there is something to do.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -81,11 +81,19 @@ def temporary_server() -> Iterator[None]:
         return
     from prefect.server.api.server import SubprocessASGIServer  # seconds, and a served flow has a server
 
-    server = SubprocessASGIServer()
-    server.start(timeout=SERVER_START_S)
-    assert server.server_process is not None
-    with ended_with_us(server.server_process.pid):
+    with ExitStack() as watched:
+
+        class Watched(SubprocessASGIServer):
+            """Ends with us from its first moment: it starts for seconds, in which we may be killed."""
+
+            def _run_uvicorn_command(self) -> Any:
+                process = super()._run_uvicorn_command()
+                watched.enter_context(ended_with_us(process.pid))
+                return process
+
+        server = Watched()
         try:
+            server.start(timeout=SERVER_START_S)
             with temporary_settings(
                 {PREFECT_LOGGING_TO_API_ENABLED: False}
             ):  # nobody can read logs of a server that is gone
