@@ -1,0 +1,188 @@
+"""Killed at any moment, the same command goes on and comes to the same results, and nothing stays that `clean` keeps.
+
+Ten kills at random moments here; slow are a hundred, one after every new file, five of `tamis run` with its Prefect
+server, and some on Ray: `pytest -m slow tests/test_kills.py -s`, which prints what was hit (half an hour).
+"""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from itertools import count
+from time import monotonic as clock
+from time import sleep
+
+import psutil
+import pytest
+from every_stage import MIXTURE, results, run_all
+from killing import AFTER, BEFORE, UNBROKEN, Warm
+from tamis.storage.lake import Lake
+from tamis.storage.verify import verify
+
+ORPHANS_END_S = 60
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    process = Warm(tmp_path_factory.mktemp("kills"))
+    yield process
+    process.close()
+
+
+def test_killed_at_random_moments_every_flow_ends_as_if_nothing_had_happened(warm):
+    """A lake is killed until a run gets through, then there is another one."""
+    rng, killed, whole = random.Random(20261122), [], warm.seconds
+    for number in count():
+        lake, spent = f"random-{number}", 0.0
+        while True:
+            found = warm.run(lake, workers=1 + number % 3, seconds=rng.uniform(0, whole / 3))
+            spent += found["seconds"]
+            if not found["killed"]:
+                break
+            killed.append(found["stage"])
+        assert found["wrong"] == []
+        if len(killed) >= 10:
+            break
+        whole = spent
+    assert len(set(killed)) > 3, "they are spread over the run"
+
+
+def test_killed_when_a_run_begins_it_begins_again(warm):
+    for n in range(1, 5):
+        for side in (BEFORE, AFTER):
+            assert warm.run("begun", publish=n, side=side)["killed"]
+    assert warm.run("begun", workers=1)["wrong"] == []
+
+
+def test_three_at_once_make_one_lake(warm):
+    """Two run all flows in a lake that is not there yet, and one cleans it all the time."""
+    assert warm.together("three", "all", "all", "clean") == ["", "", ""]
+    assert warm.run("three")["wrong"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", ["again", "whole whole", "mixed clean", "ingest", "export clean"])
+def test_two_at_once(warm, others):
+    """A flow is run beside other things; `export` has a run that is there."""
+    others = others.split()
+    for number in range(5):
+        lake = f"{'-'.join(others)}-{number}"
+        if "export" in others:
+            assert warm.together(lake, "whole") == [""]
+        assert set(warm.together(lake, "whole", *others)) == {""}
+        wrong = warm.run(lake)["wrong"]
+        extra = ("left behind", "runs that stay") if {"ingest", "export"} & set(others) else "-"
+        assert [one for one in wrong if not one.startswith(extra)] == []
+
+
+@pytest.mark.slow
+def test_a_clean_that_is_killed_leaves_nothing_that_a_run_trusts(warm):
+    """What is half removed is made again, and what `verify` reads is whole."""
+    assert warm.together("both", "all") == warm.together("both", "all seed=5") == [""]
+    for number in count(1, 7):
+        lake = warm.folder / f"cleaned-{number}"
+        shutil.copytree(warm.folder / "both", lake)
+        (died,) = warm.together(lake.name, f"clean {number}")
+        assert list(verify(Lake.open(lake))) == []
+        assert warm.run(lake.name)["wrong"] == []
+        shutil.rmtree(lake)
+        if died == "":
+            break
+    told("kills of `clean`", {"kills": number // 7})
+    assert number > 50
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(warm):
+    rng, hit, begin = random.Random(20261123), Counter(), clock()
+    whole = warm.run("first")["seconds"]
+    for number in count():
+        lake, workers = f"one-{number}", 1 + number % 3
+        limits = [whole] + [whole / 2] * (rng.random() < 0.25)  # one of four is killed again as it goes on
+        for limit in limits:
+            found = warm.run(lake, workers=workers, seconds=rng.uniform(0, limit))
+            if not found["killed"]:
+                break
+            hit[found["stage"]] += 1
+        found = warm.run(lake, workers=workers) if found["killed"] else found
+        assert found["wrong"] == [], (lake, hit)
+        if hit.total() >= 100:
+            break
+    told("a hundred kills", {"kills": hit.total(), "lakes": number + 1, "seconds": clock() - begin, "after": hit})
+    assert len(hit) > 20
+
+
+@pytest.mark.slow
+def test_killed_after_every_new_file(warm):
+    """Each process adds one file to the lake and is killed: all that there ever is half of, there is once."""
+    begin = clock()
+    for files in count():
+        found = warm.run("file-by-file", workers=1 + files % 3, publish=1, new=True)
+        if not found["killed"]:
+            break
+        if files % 20 == 0:
+            assert list(verify(Lake.open(warm.folder / "file-by-file"))) == []
+    told("kills after one new file", {"kills": files, "seconds": clock() - begin})
+    assert found["wrong"] == [] and files > 200
+
+
+@pytest.mark.slow
+def test_killed_on_ray(warm):
+    rng, killed = random.Random(20261124), []
+    for _ in range(3):
+        found = warm.run("ray", seconds=rng.uniform(5, 25), engine=["flows.whole.engine.use=ray"])
+        killed.append(found["killed"])
+        if not killed[-1]:
+            break
+    found = warm.run("ray", engine=["flows.whole.engine.use=ray"]) if killed[-1] else found
+    assert any(killed) and found["wrong"] == []
+
+
+@pytest.mark.slow
+def test_killed_under_prefect_no_server_is_left(warm, tmp_path, monkeypatch):
+    home = tmp_path / "prefect"
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    config, rng, hit = warm.folder / "flows.yaml", random.Random(20261125), []
+    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "whole", "-q", "-c", str(config), "--set"]
+    for reached in (0, *sorted(rng.randrange(1, 50) for _ in range(4))):  # the first as soon as there is a server
+        process = subprocess.Popen([*command, "lake=prefect"], stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (stages_ended(warm.folder / "prefect") >= reached and of_prefect(home)):
+            sleep(0.01)
+        sleep(rng.uniform(0, 0.2) if reached else 0)
+        assert process.poll() is None, "it has to be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        hit.append(stages_ended(warm.folder / "prefect"))
+        _, left = psutil.wait_procs(of_prefect(home), ORPHANS_END_S)
+        assert left == []
+    assert subprocess.run([*command, "lake=prefect"], stdout=subprocess.DEVNULL).returncode == 3
+    assert of_prefect(home) == []
+    broken, whole = (run_all(config, [f"lake={lake}"]) for lake in ("prefect", UNBROKEN))
+    assert results(broken) == results(whole) and list(verify(broken[MIXTURE].lake)) == []
+    told("kills of `tamis run`", {"kills": len(hit), "after stages": hit})
+
+
+def told(title, what):
+    """Say what a slow test has measured, for `pytest -s`."""
+    sys.stdout.write(f"{title}: {json.dumps(what, indent=1)}\n")
+
+
+def stages_ended(lake):
+    """Return how many stages the newest run of a lake has ended."""
+    logs = sorted(lake.glob("runs/*/log.jsonl"))
+    return logs[-1].read_text().count('"event": "stage"') if logs else 0
+
+
+def of_prefect(home):
+    """Return the servers that know of this folder of Prefect's."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "uvicorn" in process.cmdline() and process.environ().get("PREFECT_HOME") == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
