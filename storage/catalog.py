@@ -72,12 +72,14 @@ def build_catalog(lake: Lake) -> None:
                 with duckdb.connect(str(temporary)) as connection:
                     open_to_duckdb(connection, lake.root)
                     fill_catalog(connection, lake)
+                    connection.execute("checkpoint")  # which `close` does too, and is silent where the disk is full
             except duckdb.Error as error:
                 first_line = str(error).splitlines()[0]
                 raise LakeError(
                     f"no catalogue can be made ({first_line}); `tamis verify` says what is damaged"
                 ) from error
-            temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+            finally:
+                temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
         if _runs_seen(lake) == seen:
             return
 

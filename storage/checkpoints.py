@@ -41,7 +41,8 @@ def publish_checkpoint(
     """
     from safetensors.numpy import save_file
 
-    with publishing(_tensors(folder, step), scratch) as temporary:
+    n_bytes = sum(array.nbytes for array in tensors.values())
+    with publishing(_tensors(folder, step), scratch, n_bytes) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
         sha256 = file_sha256(temporary)
     content = {"step": step, "sha256": sha256, "rest": json_ready(dict(rest))}

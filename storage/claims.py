@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+from .disks import writing
 from .locks import alone_in
 from .places import is_local, version_of
 
@@ -21,8 +22,12 @@ def claim(path: Path, content: bytes, instead_of: str = "") -> str:
     with alone_in(path.parent):
         if instead_of and _is_version(path, instead_of):
             path.unlink()
-        with path.open("xb") as file:
-            file.write(content)
+        with writing(path, path.parent, len(content)), path.open("xb", buffering=0) as file:
+            try:
+                file.write(content)
+            except OSError:  # an empty claim would be nobody's
+                path.unlink()
+                raise
         return version_of(path)
 
 

@@ -7,6 +7,7 @@
     ├── InputError          a raw file is bad and `on_bad: fail` asked to stop there
     ├── LakeError           the lake is of another format version, damaged or incomplete
     ├── StoreError          an object store cannot be reached, or refuses
+    ├── DiskError           a disk is full, read-only, fails or may not be used
     └── SelectionError      a selector cannot be fitted or cut on what it was given
 
 A message says what is wrong (with the value and the place), what was expected, and what to do.
@@ -35,6 +36,10 @@ class LakeError(TamisError):
 
 class StoreError(TamisError):
     """An object store cannot be reached, or refuses what was asked."""
+
+
+class DiskError(TamisError):
+    """A disk is full, read-only, fails or may not be used."""
 
 
 class SelectionError(TamisError):

@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
+from .disks import writing
 from .fingerprint import file_sha256
 from .lake import Lake, read_json
 from .places import presence
-from .publish import move_into_place, temporary_path
+from .publish import move_into_place, open_writer, temporary_path
 
 MANIFEST = "manifest.json"
 MIXTURE = pa.schema(
@@ -68,7 +68,7 @@ class ParquetSink:
     def __init__(self, scratch: Path, name: str = "part-{}.parquet", schema: pa.Schema = MIXTURE) -> None:
         path = temporary_path(scratch, "mixture.parquet")
         self.files = {name: path}
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._writer = open_writer(path, schema, compression="zstd", compression_level=3)
 
     def write(self, table: pa.Table) -> None:
         """Append a row group."""
@@ -132,17 +132,18 @@ def write_shards(
     shard: _Shard | None = None
     number = 0
     try:
-        for piece in pieces:
-            if shard and shard_bytes is not None and shard.bytes + piece.n_bytes > shard_bytes:
-                files += _publish(shard, folder, number)
-                shard, number = None, number + 1
-            if shard is None:
+        with writing(folder, lake.scratch):
+            for piece in pieces:
+                if shard and shard_bytes is not None and shard.bytes + piece.n_bytes > shard_bytes:
+                    files += _publish(shard, folder, number)
+                    shard, number = None, number + 1
+                if shard is None:
+                    shard = _Shard(sink(lake.scratch))
+                shard.write(piece)
+            if shard is None and never_empty:
                 shard = _Shard(sink(lake.scratch))
-            shard.write(piece)
-        if shard is None and never_empty:
-            shard = _Shard(sink(lake.scratch))
-        if shard:
-            files += _publish(shard, folder, number)
+            if shard:
+                files += _publish(shard, folder, number)
     except BaseException:
         if shard:
             _discard(shard.sink)
@@ -154,11 +155,13 @@ def write_shard(
     lake: Lake, folder: Path, number: int, pieces: Iterable[Piece], sink: Callable[[Path], Sink]
 ) -> list[dict[str, Any]]:
     """Publish documents as the shard of this number; return what the manifest says of its files."""
-    shard = _Shard(sink(lake.scratch))
+    with writing(folder, lake.scratch):
+        shard = _Shard(sink(lake.scratch))
     try:
-        for piece in pieces:
-            shard.write(piece)
-        return _publish(shard, folder, number)
+        with writing(folder, lake.scratch):
+            for piece in pieces:
+                shard.write(piece)
+            return _publish(shard, folder, number)
     except BaseException:
         _discard(shard.sink)
         raise

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
+from .disks import writing
 from .documents import IdMaker
 from .errors import InputError
 from .fingerprint import file_sha256, fingerprint
@@ -108,6 +109,7 @@ def read_pack(
     known = [digests[file.name] for file in files if file.name in digests] if digests else []
     key = fingerprint([corpus, options.key, [f.as_listed() for f in files], *known])
     with (
+        writing(lake.corpus(corpus) / "shards", lake.scratch),
         ShardWriter(lake, corpus, options.shard_bytes, options.row_group_bytes, ahead) as writer,
         QuarantineWriter(lake.quarantine(corpus, key), lake.scratch) as quarantine,
     ):

@@ -7,6 +7,7 @@ in parts) is done. Temporary files of such a lake lie on this machine.
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .disks import writing
 from .fingerprint import TableDigest
 from .places import is_local
 from .processes import HOST as HOST
@@ -32,16 +34,19 @@ PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write
 
 
 @contextmanager
-def publishing(target: Path, scratch: Path) -> Iterator[Path]:
+def publishing(target: Path, scratch: Path, n_bytes: int | None = None) -> Iterator[Path]:
     """Yield a temporary path; on leaving without an error, make it `target` atomically.
 
     `scratch` is a folder on the same file system, or for a store any. On an error the temporary file is removed.
+    `n_bytes` is how large it will be, at most. Raises DiskError where the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(scratch, target.name)
+    with writing(target, scratch):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(scratch, target.name)
     try:
-        yield temporary
-        move_into_place(temporary, target)
+        with writing(target, scratch, n_bytes, temporary):
+            yield temporary
+            move_into_place(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -67,6 +72,15 @@ def move_into_place(temporary: Path, target: Path) -> None:
     _sync(target.parent, os.O_RDONLY)
     if status.st_nlink == 1:  # a second name of a file takes no room
         _PUBLISHED.add(status.st_size)
+
+
+def open_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """Begin a temporary Parquet file; where that fails, nothing is left of it."""
+    try:
+        return pq.ParquetWriter(path, schema, **options)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class _Published:
@@ -116,7 +130,7 @@ def remove_tree(folder: Path) -> None:
 
 def publish_bytes(target: Path, data: bytes, scratch: Path) -> None:
     """Publish a small file."""
-    with publishing(target, scratch) as temporary:
+    with publishing(target, scratch, len(data)) as temporary:
         temporary.write_bytes(data)
 
 
@@ -130,7 +144,7 @@ def publish_link(target: Path, source: Path, scratch: Path) -> None:
         return
     if is_local(target) and target.exists() and target.samefile(source):
         return  # renaming one hard link to another of the same file would do nothing
-    with publishing(target, scratch) as temporary:
+    with publishing(target, scratch, source.stat().st_size) as temporary:
         try:
             temporary.hardlink_to(source)
             temporary.chmod(0o444)  # it is the lake's own file: who writes into one writes into both
@@ -156,9 +170,16 @@ class GrowingFile:
         self._shown = True
 
     def append(self, text: str) -> None:
-        """Add text to the end."""
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(text)
+        """Add text to the end: all of it, or nothing where the disk is full."""
+        data = text.encode()
+        with writing(self._target, self._scratch, len(data)), self._file.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+            except OSError:
+                file.truncate(before)
+                raise
         self._shown = False
 
     def show(self) -> None:
@@ -203,7 +224,10 @@ def publish_table(target: Path, table: pa.Table, scratch: Path) -> str:
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_FIELD: name.encode()})
     dictionaries = not any(pa.types.is_fixed_size_list(kind) for kind in table.schema.types)
     options = {**PARQUET, "use_dictionary": dictionaries}
-    with publishing(target, scratch) as temporary, pq.ParquetWriter(temporary, table.schema, **options) as writer:
+    with (
+        publishing(target, scratch, table.nbytes) as temporary,
+        pq.ParquetWriter(temporary, table.schema, **options) as writer,
+    ):
         for chunk in table.to_batches() or [table]:
             writer.write(chunk)
     return name

@@ -3,13 +3,14 @@
 Written as it comes: a file of which every line is bad must not need the memory of all of them.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .fingerprint import TableDigest
-from .publish import DIGEST_FIELD, PARQUET, move_into_place, temporary_path
+from .publish import DIGEST_FIELD, PARQUET, move_into_place, open_writer, temporary_path
 from .readers import BadRecord
 from .schema import QUARANTINE
 
@@ -30,8 +31,9 @@ class QuarantineWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer:
-            self._writer.close()
+        with suppress(OSError):  # the disk may be full; the file goes anyway
+            if self._writer:
+                self._writer.close()
         if self._file:
             self._file.unlink(missing_ok=True)
 
@@ -55,7 +57,7 @@ class QuarantineWriter:
             return
         if self._writer is None:
             self._file = temporary_path(self._scratch, "quarantine.parquet")
-            self._writer = pq.ParquetWriter(self._file, QUARANTINE, **PARQUET)
+            self._writer = open_writer(self._file, QUARANTINE, **PARQUET)
         rows = self._waiting
         columns = [[b.file for b in rows], [b.line for b in rows], [b.reason for b in rows], [b.raw for b in rows]]
         table = pa.table([pa.array(c, f.type) for c, f in zip(columns, QUARANTINE, strict=True)], schema=QUARANTINE)

@@ -11,6 +11,7 @@ of its own, and a long file's next shard may begin before the last one is done.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .documents import IdMaker, documents
 from .fingerprint import TableDigest
 from .inputs import InputFile
 from .lake import Lake, open_parquet, read_table
-from .publish import PARQUET, move_into_place, temporary_path
+from .publish import PARQUET, move_into_place, open_writer, temporary_path
 from .schema import DOCUMENT
 
 SHARD_BYTES = 128 << 20
@@ -160,7 +160,7 @@ class _OpenShard:
         self.size = self.n_bytes = self.rows = 0
         self._digest = TableDigest(DIGESTED)
         self._spans: list[Span] = []
-        self._writer = pq.ParquetWriter(path, DOCUMENT, **PARQUET, use_dictionary=REPEATING)
+        self._writer = open_writer(path, DOCUMENT, **PARQUET, use_dictionary=REPEATING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tamis-shard")
 
     def write(self, batches: list[pa.RecordBatch], size: int) -> Future[None]:
@@ -188,7 +188,8 @@ class _OpenShard:
 
     def discard(self) -> None:
         self._thread.shutdown(cancel_futures=True)
-        self._writer.close()
+        with suppress(OSError):  # the disk may be full; the file goes anyway
+            self._writer.close()
         self.path.unlink(missing_ok=True)
 
     def publish(self, lake: Lake, corpus: str) -> Shard:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from .disks import writing
+from .errors import DiskError
 from .lake import Lake
 from .publish import temporary_path
 
@@ -44,7 +46,7 @@ class Shuffle:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # the disk may be full; the files go anyway
+        with contextlib.suppress(OSError, DiskError):  # the files go anyway
             self.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -53,14 +55,16 @@ class Shuffle:
         order = np.argsort(partition, kind="stable")
         numbers, starts, sizes = np.unique(partition[order], return_index=True, return_counts=True)
         sorted_table = table.take(pa.array(order))
-        for number, start, size in zip(numbers.tolist(), starts.tolist(), sizes.tolist(), strict=True):
-            self._writer(number).write_table(sorted_table.slice(start, size))
+        with writing(self._folder, self._folder, sorted_table.nbytes):
+            for number, start, size in zip(numbers.tolist(), starts.tolist(), sizes.tolist(), strict=True):
+                self._writer(number).write_table(sorted_table.slice(start, size))
 
     def close(self) -> None:
         """Finish writing; partitions can be read now."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        writers, self._writers = self._writers, {}
+        with writing(self._folder, self._folder):
+            for writer in writers.values():
+                writer.close()
 
     def partition(self, number: int) -> pa.Table:
         """Return the rows of one partition, in the order in which they were added."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from .disks import writing
 from .lake import Lake, read_json
 from .model_files import model_digest
 from .publish import move_into_place, temporary_path
@@ -39,12 +40,13 @@ def publish_model(
     """Publish what `save` writes into a folder, the curve, its picture, and the record; return that with the digest."""
     folder = lake.model(key)
     temporary = temporary_path(lake.scratch, "model")
-    temporary.mkdir()
     try:
-        save(temporary)
-        digest = model_digest(temporary)
-        for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            move_into_place(path, folder / "model" / path.relative_to(temporary))
+        with writing(folder / "model", lake.scratch):
+            temporary.mkdir()
+            save(temporary)
+            digest = model_digest(temporary)
+            for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
+                move_into_place(path, folder / "model" / path.relative_to(temporary))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     lake.publish_table(folder / "curve.parquet", curve)
