@@ -27,18 +27,21 @@ from ..storage.fingerprint import fingerprint
 from ..storage.places import local_folder
 from ..storage.publish import take_back
 from ..storage.survivors import Survivors
+from ..storage.token_files import TokenFile
 from ..storage.trained_models import model_path, publish_model, training_record
 from ..storage.trainings import training_alone
 from .aux_models import TOKENIZER_BYTES, Plan
 from .loss_curve import curve_table, draw_curve
 from .resuming import Resuming
 from .runs import Stage
-from .token_samples import TokenSample, read_tokens, sampled_texts
+from .token_samples import BYTES_A_TOKEN, TokenSample, read_tokens, sampled_texts
 from .work import Trained, Work
 
 UPDATES, TOKENS_OF_UPDATE = 5_000, 131_072
 """Batches are accumulated, unless told otherwise, as long as this many updates are left, up to this many tokens in one:
 the size of CoLoR-Filter's (256 sequences of 512), which a small budget would be over after too few of."""
+ID_BYTES, CHECKPOINT_BYTES = 4, 16
+"""Of a token in the file of them, and of a parameter in a checkpoint: weights, the best ones, and two moments."""
 HELD_OUT_OF_BUDGET = 50
 """Of a budget at most this part is watched, or the evaluations would cost more than a tenth of the training."""
 
@@ -128,7 +131,13 @@ class _Job:
         wanted = budget + held_out if budget and entry.target is None else None
         path = self.work.lake.training(self.key) / "tokens.arrow"
         name = f"tokens {self.plan.name}"
-        read = partial(read_tokens, self.work, self.documents, tokenizer, key, wanted, path)
+
+        def read(stage: Stage) -> TokenFile:
+            if not path.exists():
+                n_tokens = self.documents.n_bytes / BYTES_A_TOKEN
+                self.work.expect(stage, ID_BYTES * (n_tokens if wanted is None else min(n_tokens, wanted)))
+            return read_tokens(self.work, self.documents, tokenizer, key, wanted, path, stage)
+
         file = self.work.stage(name, read)
         return TokenSample(file, key, partial(self._key, f"order of {purpose}"), begin, wanted, held_out)
 
@@ -143,6 +152,7 @@ class _Job:
         held_out = [ids for ids, _ in Packing(sample.held_out, context, None, ())(Position())]
         if not held_out:
             settings = replace(settings, patience=None)
+        self.work.expect(stage, about=2 * CHECKPOINT_BYTES * n_parameters(model), exact=4 * n_parameters(model))
         update = context * settings.batch * settings.accumulation
         run = Resuming(lake.training(self.key) / "checkpoints", lake.scratch)
         before = min(planned, run.step * update)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ..storage.catalog import build_catalog
-from ..storage.errors import LakeError
+from ..storage.errors import DiskError, LakeError
 from ..storage.lake import LOG, Lake, read_json
 from ..storage.listings import Listing
 from ..storage.references import Needed, References
@@ -122,7 +122,13 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
             found.owners,
         )
         remove(lake, found.gone, renew)
-        build_catalog(lake)
+        try:
+            build_catalog(lake)
+        except DiskError:
+            if not found.gone:
+                raise
+            lake.catalog.unlink()  # there is no room for two, and it names what is gone
+            build_catalog(lake)
     return found
 
 

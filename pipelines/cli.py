@@ -7,11 +7,13 @@ small · 130 interrupted.
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
+from ..storage.disks import disk_error
 from ..storage.errors import TamisError
 from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_serving, cli_working
 
@@ -43,6 +45,8 @@ for _name, _command in _COMMANDS.items():
 app.add_typer(catalog_app, name="catalog")
 catalog_app.command("rebuild")(cli_looking.rebuild_command)
 
+STDOUT = Path("/dev/stdout")
+"""Where what has no other name was to be written."""
 _NO_CACHE = (
     "compiled kernels can be kept neither beside the installed files nor below the home folder; "
     "name a folder for them that can be written: NUMBA_CACHE_DIR=/path"
@@ -61,13 +65,18 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every error that tamis raises on purpose is one message and an exit code."""
     try:
         app(arguments)
-    except TamisError as error:
+    except TamisError as raised:
+        error = disk_error(raised, STDOUT) or raised
         typer.echo(f"tamis: {error}", err=True)
         sys.exit(error.exit_code)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "no locator available" in str(error):
+            said = _NO_CACHE
+        elif (found := disk_error(error, STDOUT)) is None:
             raise
-        typer.echo(f"tamis: {_NO_CACHE}", err=True)
+        else:
+            said = str(found)
+        typer.echo(f"tamis: {said}", err=True)
         sys.exit(1)
 
 

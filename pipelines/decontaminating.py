@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..selectors.decontamination import VERSION, EvaluationRuns, evaluation_runs
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection
+from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection, selection_bytes
 from ..storage.shards import Shard
 from ..storage.snapshots import Snapshot
 from ..storage.survivors import Survivors
@@ -58,6 +58,7 @@ def _decontaminate(
     work: Work, step: DecontaminateStep, survivors: Survivors, protected: Mapping[str, Survivors], key: str,
     recipe: Mapping[str, Any], stage: Stage,
 ) -> dict[str, Any]:  # fmt: skip
+    work.expect(stage, selection_bytes(survivors))
     evaluations = _read_evaluations(work, step.parameters, protected)
     reader = Reader(work.lake, survivors, ("text",))
     writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)

@@ -18,7 +18,7 @@ from ..features.base import Feature
 from ..selectors.base import Selector
 from ..selectors.budget import Part, make_cut
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, Verdicts, load_selection
+from ..storage.selections import SelectionWriter, Verdicts, load_selection, selection_bytes
 from ..storage.shards import Shard
 from ..storage.shuffle import MOST_PARTITIONS, Shuffle, partitions_for
 from ..storage.survivors import Survivors
@@ -74,7 +74,7 @@ def _deduplicated(
         stage.computed = len(survivors.shards)
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
         with Shuffle(work.lake, _VERDICT, max(1, min(len(survivors.shards), MOST_PARTITIONS))) as home:
-            _decide(work, step.name, inputs.selector, state, score, reader, home)
+            _decide(work, step.name, inputs.selector, state, score, reader, home, stage)
             home.close()
             for shard, verdicts in _verdicts(inputs.selector, survivors, f"{step.dedup} duplicate", home):
                 writer.write(shard, verdicts, tokens_of(work, shard, verdicts.row))
@@ -85,7 +85,7 @@ def _deduplicated(
 
 def _decide(
     work: Work, step: str, selector: Selector, state: Any, score: Callable[[Shard, pa.RecordBatch], pa.Table],
-    reader: Reader, home: Shuffle,
+    reader: Reader, home: Shuffle, stage: Stage,
 ) -> None:  # fmt: skip
     """Shuffle by group, and send the verdicts to their shard's partition: of dropped or, with scores, of all rows."""
     place = {s.digest: i for i, s in enumerate(reader.survivors.shards)}
@@ -103,7 +103,9 @@ def _decide(
     first = next(tables, None)
     if first is None:
         return
-    n = partitions_for(reader.survivors.n_documents, first.nbytes // max(1, first.num_rows))
+    n_documents, row_bytes = reader.survivors.n_documents, first.nbytes // max(1, first.num_rows)
+    work.expect(stage, selection_bytes(reader.survivors), scratch=n_documents * _fixed_bytes(first))
+    n = partitions_for(n_documents, row_bytes)
     with Shuffle(work.lake, first.schema, n) as by_group:
         for table in chain([first], tables):
             by_group.add(table, (table.column("group").to_numpy() % np.uint64(n)).astype(np.int64))
@@ -111,6 +113,11 @@ def _decide(
         for number in range(n):
             verdicts = _within(selector, by_group.partition(number), state)
             home.add(verdicts, _home(verdicts.column("shard").to_numpy(), home, len(place)))
+
+
+def _fixed_bytes(table: pa.Table) -> int:
+    """Return what a row takes without its texts, of which those of other rows may be shorter."""
+    return sum(field.type.bit_width // 8 for field in table.schema if pa.types.is_primitive(field.type))
 
 
 def _within(selector: Selector, block: pa.Table, state: Any) -> pa.Table:

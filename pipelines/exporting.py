@@ -21,6 +21,7 @@ from .composition import Composition
 from .forms import Counted, Form, form_of
 from .measuring import tokens_of
 from .outputs import Output
+from .room import left_to_write
 from .runs import RunRecord, Stage
 from .work import Work
 
@@ -66,6 +67,7 @@ def _export(work: Work, chosen: Chosen, output: Output, stage: Stage) -> dict[st
         "corpus": survivors.corpus, "snapshot": run.snapshot, "selection": chosen.selection, "seed": work.config.seed,
         "tokenizer": work.config.tokenizer,
     }  # fmt: skip
+    work.expect(stage, *left_to_write(form.room(survivors.n_bytes), folder))
     documents = _Reader(work, chosen, form.columns)
 
     def counted(item: Item) -> Counted:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..features.base import Feature
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection
+from ..storage.selections import SelectionWriter, Verdicts, Written, load_selection, selection_bytes
 from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .expressions import Expression, FeatureSchemas
@@ -49,6 +49,7 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
     reader = Reader(work.lake, survivors, reads, columns)
 
     def apply(stage: Stage) -> dict[str, Any]:
+        work.expect(stage, selection_bytes(survivors))
         writer = SelectionWriter(work.lake, key, step.name, survivors.corpus)
 
         def decide(shard: Shard) -> Written:

@@ -22,6 +22,7 @@ from ..storage.token_export import IDS, SPANS, MegatronSink, TokenSink
 from .composition import NO_LICENCE, Composition
 from .measuring import tokens_column
 from .outputs import TOKENS, Output
+from .room import TEXT_PACKED
 from .tokenising import Encoder, make_encoder
 from .work import Work
 
@@ -40,6 +41,7 @@ CHOSEN = pa.schema(
 """What a form can ask of a chosen document."""
 VERSION = 2
 """Raised when the same documents give other files, or more."""
+BYTES_A_TOKEN = 4
 _ALWAYS = ("source", "meta", "n_bytes")
 """What every form counts."""
 MIXED = pa.schema([*MIXTURE, CHOSEN.field("corpus"), CHOSEN.field("part")])
@@ -82,6 +84,10 @@ class Form(ABC):
     def about(self) -> dict[str, Any]:
         """What the manifest says of it."""
         return {}
+
+    def room(self, n_bytes: int) -> tuple[float, float]:
+        """Return what so many bytes of text take: about, of what is compressed, and at least, of what is not."""
+        return TEXT_PACKED * n_bytes, 0.0
 
     def beside(self, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
         """Return small files that belong to it; `files` are its shards, as the manifest has them."""
@@ -178,6 +184,10 @@ class Mds(Texts):
         """Return what opens a shard."""
         return partial(MdsSink, schema=self._schema)
 
+    def room(self, n_bytes: int) -> tuple[float, float]:
+        """Return what documents take: their texts lie there as they are."""
+        return 0.0, n_bytes
+
     @property
     def pages(self) -> Mapping[str, bytes]:
         """None: `datasets` does not read them."""
@@ -195,6 +205,10 @@ class Ids(Form):
     asked = ("doc_id", "text_hash", "source", "n_tokens", "score")
     sharded = False
     never_empty = True
+
+    def room(self, n_bytes: int) -> tuple[float, float]:
+        """Return what the list takes: of a document of 2 KB some 60 bytes."""
+        return n_bytes / 32, 0.0
 
     def sink(self, recipe: dict[str, Any]) -> Callable[[Path], Sink]:
         """Return what opens the one file."""
@@ -242,6 +256,10 @@ class TokenIds(Form):
             "dtype": encoder.dtype,
             **rounds,
         }  # fmt: skip
+
+    def room(self, n_bytes: int) -> tuple[float, float]:
+        """Return what documents take: a token has some bytes of text, which ones nobody knows before."""
+        return n_bytes / BYTES_A_TOKEN * np.dtype(self.encoder.dtype).itemsize, 0.0
 
     def beside(self, files: list[dict[str, Any]]) -> Mapping[str, bytes]:
         """Return the tokenizer."""

@@ -1,5 +1,6 @@
 """The stage that turns raw files into a snapshot, and the target sets with their held-out part."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,9 +17,11 @@ from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, 
 from ..storage.survivors import Survivors
 from .config import Files, TargetSet
 from .engine import Threads
+from .room import TEXT_PACKED
 from .runs import Stage
 from .work import Work
 
+PACKED = {".gz", ".gzip", ".zst", ".zstd", ".parquet"}
 ROW_GROUPS_AHEAD = 4
 """Row groups a worker that may wait for being written: with 8 MB each, 32 MB a worker in all."""
 
@@ -48,6 +51,7 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
             plan = plan_reading(work.lake, corpus, files, options, entry.rehash, digesting)
         work.log.seen(corpus, seen_table(files, plan.digests, plan.unread))
         _refuse_known(work, corpus, plan, options)
+        work.expect(stage, _shard_bytes(plan.unread))
         fresh = _read(work, corpus, plan, options)
         stage.computed, stage.reused = len(fresh), len(plan.reused)
         last = None if fresh else unchanged(work.lake, corpus, files, options)
@@ -56,6 +60,12 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
 
     return work.stage(f"ingest {corpus}", read_new)
+
+
+def _shard_bytes(unread: Sequence[InputFile]) -> float:
+    """Return what shards of these files take, about: what is compressed stays as large."""
+    packed = sum(file.size for file in unread if file.path.suffix in PACKED)
+    return packed + TEXT_PACKED * (sum(file.size for file in unread) - packed)
 
 
 def _read(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) -> list[tuple[FileRecord, Pack]]:

@@ -19,6 +19,7 @@ from ..storage.shards import Shard
 from ..storage.survivors import MASKS_KEPT, Survivors
 from .expressions import Expression, numbers
 from .pure_sql import connect
+from .room import table_bytes
 from .runs import Stage
 from .work import Work
 
@@ -99,6 +100,7 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
     stage.computed = len(groups)
     if not todo:
         return
+    work.expect(stage, table_bytes(column.feature.columns, stage.documents, len(groups)))
     publish_recipe(work.lake, column.key, feature_recipe(column.feature))
     name, documents = f"feature {column.title or column.alias}", todo.__getitem__
     if missing.is_costly:  # at once: in the order of the pieces, finished ones would wait for a slow one

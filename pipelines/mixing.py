@@ -33,6 +33,7 @@ from .mixture_parts import MixturePart, Pool, make_part
 from .mixture_shortfall import inherited, inherited_alarms, unmet
 from .mixture_texts import repeated_texts
 from .outputs import Output
+from .room import left_to_write
 from .runs import RunRecord, Stage, load_run
 from .step_entries import TrainStep
 from .work import Work
@@ -170,6 +171,7 @@ def _write(
         stage.reused = 1
         return found
     stage.computed = 1
+    work.expect(stage, *left_to_write(form.room(drawn["bytes"]), folder))
     ordered = replace(ordered, unordered=0)
     about = {
         "mixture": name, "key": key, "format": output.format, "run": work.log.record.run, "tamis": __version__,

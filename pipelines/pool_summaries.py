@@ -6,9 +6,11 @@ summaries of a hundred thousand shards nor the row groups of a sample. Both are 
 fit, bit for bit; where they cannot be, it is one.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pyarrow as pa
 from ..selectors.base import Selector
 from ..storage.fingerprint import fingerprint
 from ..storage.lake import Lake, read_json
-from ..storage.places import presence
+from ..storage.places import presence, stat_of_path
 from ..storage.shards import Shard
 from ..storage.state import load_state, publish_state
 from .fit_keys import kinship
@@ -141,8 +143,10 @@ def _summarise(
         publish_state(reader.lake, path(digests[shard.digest]), selector.merge(list(summaries)))
 
     groups = reader.groups(todo)
-    for _ in work.together(f"summarise {step}", summarise, groups, publish, documents_in, loads=reader.loads):
-        pass
+    done = work.together(f"summarise {step}", summarise, groups, publish, documents_in, loads=reader.loads)
+    for _ in islice(done, 1):  # tells how large they are: of many selectors all alike
+        work.expect(stage, (len(todo) - 1) * stat_of_path(path(digests[todo[0].digest])).size)
+    deque(done, 0)
     for shard in fresh:
         loaded = load_state(path(digests[shard.digest]), kind)
         merged = loaded if merged is None else selector.merge([merged, loaded])

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from ..features.base import Feature
 from ..storage.catalog import build_catalog
 from ..storage.claims import unclaim
-from ..storage.errors import LakeError, TamisError
+from ..storage.disks import told
+from ..storage.errors import DiskError, LakeError, TamisError
 from ..storage.lake import Lake
 from ..storage.sweeping import lease_of, wait_until_clean
 from .compiling import compiling_announced
@@ -82,7 +83,7 @@ def recorded(work: Work, body: Callable[[], object]) -> Run:
     """Run the body, record how it ended, and publish the catalogue."""
     log = work.log
     try:
-        with compiling_announced(work.reporter), queries_interruptible(), closing(work.engine):
+        with compiling_announced(work.reporter), queries_interruptible(), closing(work.engine), told(work.lake.scratch):
             body()
     except Terminated:
         _finish(work, "interrupted", 128 + signal.SIGTERM)
@@ -97,12 +98,19 @@ def recorded(work: Work, body: Callable[[], object]) -> Run:
         _finish(work, "failed", 1, f"{type(error).__name__}: {error}")
         raise
     done = Run(work.lake, log.record)
-    _finish(work, "done", done.exit_code)
-    build_catalog(work.lake)
+    with told(work.lake.scratch):
+        _note_end(work, "done", done.exit_code)
+        build_catalog(work.lake)
     return done
 
 
 def _finish(work: Work, status: Status, exit_code: int, error: str | None = None) -> None:
+    """Note how the run ended; where the disk has no room for that either, what ended it is to be said, not this."""
+    with suppress(DiskError, OSError):
+        _note_end(work, status, exit_code, error)
+
+
+def _note_end(work: Work, status: Status, exit_code: int, error: str | None = None) -> None:
     """Note how the run ended, first of all in its record; its page must not keep it from ending so."""
     work.log.finish(status, exit_code, error)
     record = work.log.record
@@ -126,6 +134,7 @@ def begin(
         engine=_engine(engine, lake), log=RunLog(lake, label, loaded.resolved),
         reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
+    work.log.keep_room()
     try:  # after the record is published: whoever cleans would see it
         if left := wait_until_clean(lake, work.reporter.say):
             build_catalog(lake)

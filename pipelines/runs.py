@@ -18,16 +18,19 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ..storage.disks import Reserve
+from ..storage.errors import DiskError
 from ..storage.lake import LOG, Lake, read_json, readable_jsons
 from ..storage.locks import Hold
 from ..storage.places import is_local
 from ..storage.processes import HOST, Process, this_process
-from ..storage.publish import GrowingFile, published_bytes
+from ..storage.publish import GrowingFile, published_bytes, temporary_path
 from ..storage.seen_files import seen_summary
 from .alarms import Alarm
 
 Status = Literal["running", "done", "failed", "interrupted"]
 _ID_TIME = "%Y%m%dT%H%M%S%f"
+RESERVED_BYTES = 256 << 10
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Stage:
     bytes: int = 0
     """What was published meanwhile."""
 
+    expected_bytes: int = 0
+    """What it was expected to write, about; 0: nobody knew, or nothing."""
     seconds_unchanged: float = 0.0
     """Of `seconds`, those that went into finding out what is there already."""
 
@@ -113,6 +118,8 @@ class RunRecord:
 class RunLog:
     """Write a run's record and log while it goes on."""
 
+    reserve: Reserve | None = None
+
     def __init__(self, lake: Lake, flow: str, config: str) -> None:
         self._lake = lake
         self._lock = threading.Lock()
@@ -130,12 +137,23 @@ class RunLog:
         stage, begin, before = Stage(name), time.monotonic(), published_bytes()
         try:
             yield stage
-        finally:
-            stage.seconds, stage.bytes = round(time.monotonic() - begin, 3), published_bytes() - before
-            with self._lock:
-                self.record.stages.append(stage)
-            self.event("stage", **asdict(stage))
-            self.publish()
+        except BaseException:
+            with suppress(DiskError, OSError):  # of two errors the first says what is wrong; the run's end is noted
+                self._ended(stage, begin, before)
+            raise
+        self._ended(stage, begin, before)
+
+    def _ended(self, stage: Stage, begin: float, before: int) -> None:
+        stage.seconds, stage.bytes = round(time.monotonic() - begin, 3), published_bytes() - before
+        with self._lock:
+            self.record.stages.append(stage)
+        self.event("stage", **asdict(stage))
+        self.publish()
+
+    def keep_room(self) -> None:
+        """Keep room on the disk for the record, so that it says how the run ended also where that filled the disk."""
+        if is_local(self._lake.root):
+            self.reserve = Reserve(temporary_path(self._lake.scratch, "reserve"), RESERVED_BYTES)
 
     def warn(self, message: str) -> None:
         """Note what makes the run end with exit code 3."""
@@ -161,6 +179,8 @@ class RunLog:
 
     def finish(self, status: Status, exit_code: int, error: str | None = None) -> None:
         """Say how the run ended."""
+        if self.reserve:
+            self.reserve.release()
         self.record.status, self.record.exit_code, self.record.error = status, exit_code, error
         self.record.finished = _now()
         self.event("end", status=status, exit_code=exit_code, error=error)

@@ -15,9 +15,12 @@ from ..storage.shards import Shard
 from ..storage.survivors import Survivors
 from .fitting import Fitted
 from .measuring import Reader, documents_in, measure
+from .room import table_bytes
 from .runs import Stage
 from .selector_inputs import SelectorInputs
 from .work import Work
+
+_SCORED = pa.schema([("row", pa.int64()), ("doc_key", pa.uint64()), ("score", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ def _score(work: Work, step: str, scored: Scored, todo: list[Shard], stage: Stag
     """Write the scores of the shards that have none yet."""
     reader = scored.reader
     stage.computed, stage.reused = len(todo), len(reader.survivors.shards) - len(todo)
+
+    rows = sum(int(reader.survivors.mask(shard).sum()) for shard in todo)
+    work.expect(stage, table_bytes(_SCORED, rows, len(todo)))
 
     def score(item: tuple[Shard, int]) -> pa.Table:
         batch = reader.read(item)

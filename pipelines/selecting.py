@@ -10,7 +10,7 @@ from ..selectors.base import Choice
 from ..selectors.budget import Cut, CutRule
 from ..storage.errors import ConfigError
 from ..storage.fingerprint import fingerprint
-from ..storage.selections import SelectionWriter, load_selection
+from ..storage.selections import SelectionWriter, load_selection, selection_bytes
 from ..storage.survivors import Survivors, selected
 from .cluster_pictures import picture_clusters
 from .cut_inputs import Streams, resolve_rule
@@ -97,6 +97,7 @@ def _cut(
 ) -> dict[str, Any]:  # fmt: skip
     stage.computed = 1
     survivors = scored.reader.survivors
+    work.expect(stage, selection_bytes(survivors))
     rule, asked = resolve_rule(work, step.cut, survivors, corpus, scored.selector.per)
     streams = Streams(work, step.cut, scored)
     if refined:

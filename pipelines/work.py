@@ -14,6 +14,7 @@ from ..storage.lake import Lake
 from .config import Config
 from .engine import Engine, Threads
 from .progress import Reporter
+from .room import look_for_room, stage_room
 from .runs import RunLog, Stage, Unrecorded
 
 Item = TypeVar("Item")
@@ -104,10 +105,14 @@ class Work:
         """
 
         def recorded() -> Result:
-            with self.log.stage(name) as stage:
+            with self.log.stage(name) as stage, stage_room(self.lake, stage):
                 return body(stage)
 
         return self.execute(name, recorded)
+
+    def expect(self, stage: Stage, about: float = 0.0, exact: float = 0.0, scratch: float = 0.0) -> None:
+        """Look whether there is room for the bytes that a stage will write, before it does (`room.py`)."""
+        look_for_room(self.lake, stage, about, exact, scratch, self.reporter.say)
 
     def map(
         self, name: str, function: Callable[[Item], Result], items: list[Item],

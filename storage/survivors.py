@@ -48,6 +48,11 @@ class Survivors:
         """Number of rows that are in."""
         return sum(int(self.mask(s).sum()) for s in self.shards)
 
+    @cached_property
+    def n_bytes(self) -> int:
+        """Bytes of text of the rows that are in."""
+        return sum(int(s.read_column("n_bytes").to_numpy()[self.mask(s)].sum()) for s in self.shards)
+
     @property
     def digest(self) -> str:
         """Name of the whole set, whatever the order of its shards."""

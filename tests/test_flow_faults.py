@@ -74,25 +74,6 @@ def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path, request):
     assert (record.status, record.exit_code) == ("interrupted", 130)
 
 
-def test_a_full_disk_fails_with_a_message_and_is_resumed(tmp_path, monkeypatch):
-    config = make_case(tmp_path)
-    whole = tamis.run(config, "small", overrides=["lake=whole"])
-    written = Lake.publish_table
-    calls = []
-
-    def full(self, target, table):
-        calls.append(target)
-        if len(calls) == 4:
-            raise OSError(28, "No space left on device", str(target))
-        return written(self, target, table)
-
-    monkeypatch.setattr(Lake, "publish_table", full)
-    with pytest.raises(OSError, match="No space left"):
-        tamis.run(config, "small", workers=1)
-    monkeypatch.undo()
-    assert result(tamis.run(config, "small")) == result(whole)
-
-
 def test_what_a_costly_feature_computed_is_kept_row_group_by_row_group(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "raw" / "large.jsonl", [{"id": f"l{i}", "text": "river " * 9_000} for i in range(400)])
     config = make_case(tmp_path, n=3, files=1, steps=[{"name": "some", "filter": {"any": "stats.n_words > 0"}}])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from small_flow import make_case, stages, write_jsonl
 from tamis.pipelines import cli
 from tamis.storage import publish
-from tamis.storage.errors import ConfigError
+from tamis.storage.errors import ConfigError, DiskError
 from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
 
@@ -320,7 +320,7 @@ def test_a_write_that_fails_leaves_nothing_and_goes_on_from_there(tmp_path, monk
         publish.move_into_place(source, target)
 
     monkeypatch.setattr("tamis.storage.export.move_into_place", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskError, match="the disk is full"):
         tamis.mix(config, "m")
     lake = Lake.open(tmp_path / "lake")
     assert not list((lake.root / "mixtures").glob("*/*/manifest.json")) and not list(lake.scratch.iterdir())

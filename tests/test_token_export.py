@@ -12,7 +12,7 @@ import pytest
 import tamis
 from small_flow import make_case, write_jsonl
 from small_tokens import TWINS, token_case, token_export
-from tamis.storage.errors import ConfigError
+from tamis.storage.errors import ConfigError, DiskError
 from tamis.storage.token_export import MegatronSink
 from tamis.storage.verify import verify
 from tokenizers import AddedToken, Tokenizer
@@ -170,7 +170,7 @@ def test_an_export_that_fails_leaves_nothing_and_the_next_run_writes_it(tmp_path
             raise OSError(errno.ENOSPC, "No space left on device")
         close(self)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match="the disk is full"):
         patch.setattr(MegatronSink, "close", full)
         tamis.run(config, "small")
     assert list((tmp_path / "lake" / "tmp").iterdir()) == []
