@@ -59,7 +59,14 @@ def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
             return last
         return commit_snapshot(work.lake, corpus, [*plan.reused, *fresh], options)
 
-    return work.stage(f"ingest {corpus}", read_new)
+    snapshot = work.stage(f"ingest {corpus}", read_new)
+    if missing := [file.name for file in snapshot.files if not file.usable]:
+        names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        work.log.warn(
+            f"{len(missing):,} files of {corpus} could not be read to the end ({names}): none of their documents is in "
+            "it; the next run reads them again"
+        )
+    return snapshot
 
 
 def _shard_bytes(unread: Sequence[InputFile]) -> float:

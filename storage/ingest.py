@@ -27,6 +27,7 @@ from .schema import QUARANTINE
 from .shards import ROW_GROUP_BYTES, SHARD_BYTES, Shard, ShardWriter, Span
 
 READER_VERSION = 1
+UNREAD = "cannot be read: it was read once, and could not be for its digest"
 SMALL_FILE_BYTES = 1 << 20
 
 
@@ -140,7 +141,7 @@ def _read_file(
         repaired += int(pc.sum(item.column("repaired")).as_py() or 0)
         writer.add(file, item, ids)
     digest = sha256()  # it may end after the reader, and then the file may have changed in between
-    if usable and (changed := change_since(file)):
+    if usable and (changed := change_since(file) or ("" if digest else UNREAD)):
         usable = False
         quarantine.add(BadRecord(file.name, None, changed, b""))
         quarantined += 1

@@ -9,12 +9,13 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, NamedTuple, cast
 
 from .errors import ConfigError
+from .patterns import matching, status_of
 from .places import is_url, place
 
 #: So much of what could not be read goes to quarantine.
@@ -82,7 +83,7 @@ def list_inputs(patterns: Sequence[str], root: Path) -> list[InputFile]:
 
     A relative pattern starts at `root`; `**` goes into folders; names that begin with a dot must be asked for, as in a
     shell. Of two patterns for one file the first counts. A path that exists is taken literally, whatever signs are in
-    it. Raises `ConfigError` for a pattern that matches no file.
+    it. Raises `ConfigError` for a pattern that matches no file, and `DiskError` where a folder cannot be listed.
     """
     found: dict[Path, InputFile] = {}
     for pattern in patterns:
@@ -98,17 +99,14 @@ def _expand(pattern: str, root: Path) -> Iterator[InputFile]:
     if is_url(pattern):
         yield from _expand_in_store(pattern)
         return
-    names, fixed = [pattern], PurePath(pattern).parent
+    names: Iterable[str] = [pattern]
+    fixed = PurePath(pattern).parent
     if not (root / pattern).exists():
-        names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        fixed = _fixed_part(pattern)
+        names, fixed = matching(pattern, root), _fixed_part(pattern)
     for name in names:
         path = (root / name).absolute()
-        try:
-            status = path.stat()
-        except OSError:  # a link to nothing, or gone since
-            continue
-        if stat.S_ISREG(status.st_mode):
+        status = status_of(path)  # none: a link to nothing, or gone since
+        if status and stat.S_ISREG(status.st_mode):
             below = _printable(PurePath(name).relative_to(fixed).as_posix())
             yield InputFile(_printable(name), path, below, status.st_size, status.st_mtime_ns, status.st_ino)
 
@@ -150,4 +148,6 @@ def _nothing_matches(pattern: str, root: Path) -> str:
     if (root / pattern).is_dir():
         inside = f"{pattern.rstrip('/')}/**/*"
         return f'"{pattern}" is a folder, expected files: write "{inside}" for everything below it'
+    if (root / pattern).exists():
+        return f'"{pattern}" is no regular file but a pipe, a socket or a device, which has no end: write it to a file'
     return f'"{pattern}" matches no file below {root}: check the path and the pattern'
