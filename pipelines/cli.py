@@ -15,6 +15,7 @@ import typer
 from .. import __version__
 from ..storage.disks import disk_error
 from ..storage.errors import TamisError
+from ..storage.memory_lack import lack_of_memory
 from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_serving, cli_working
 
 app = typer.Typer(
@@ -70,7 +71,9 @@ def main(arguments: list[str] | None = None) -> Any:
         typer.echo(f"tamis: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
-        if isinstance(error, RuntimeError) and "no locator available" in str(error):
+        if isinstance(error, MemoryError):
+            said = str(lack_of_memory(error))
+        elif isinstance(error, RuntimeError) and "no locator available" in str(error):
             said = _NO_CACHE
         elif (found := disk_error(error, STDOUT)) is None:
             raise

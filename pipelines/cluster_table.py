@@ -59,7 +59,7 @@ class ClusterTable:
         """The rows are `COUNTS`."""
         self._sums = ExactSums(n_clusters)
         self._nearest = _NEAREST.empty_table()
-        self._sources = Shuffle(lake, _SOURCES, partitions_for(n_documents))
+        self._sources = Shuffle(lake, _SOURCES, partitions_for(lake.memory, n_documents))
 
     def __enter__(self) -> "ClusterTable":
         self._sources.__enter__()

@@ -8,6 +8,7 @@ equally many tokens of every choice.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -35,7 +36,8 @@ from .comparison_texts import Groups, TargetTexts, read_texts, readable, target_
 from .comparison_variety import RepeatMeasures, VarietyMeasures
 from .comparison_vectors import VectorMeasures, check_vectors, vector_column
 from .comparison_views import shard_views
-from .engine import Threads
+from .engine import Threads, processors
+from .memory_entry import planned
 from .plugins import make_tokens
 from .progress import Reporter
 from .proxy_model import ProxySettings
@@ -137,10 +139,11 @@ def _work(runs: ComparedRuns, workers: int | None, reporter: Reporter | None) ->
         for alias in run.opened.features:
             with suppress(TamisError):  # its package, file or model is not there any more
                 features[alias] = run.opened.features[alias]
+    memory = planned(last.config.memory)
     return Work(
-        lake=runs.lake, config=last.config, root=last.root, features=features,
-        tokens=make_tokens(last.config.tokenizer, last.root), engine=Threads.default(workers), log=Unrecorded(),
-        reporter=reporter or Reporter(quiet=True),
+        lake=replace(runs.lake, memory=memory), config=last.config, root=last.root, features=features,
+        tokens=make_tokens(last.config.tokenizer, last.root), log=Unrecorded(),
+        engine=Threads(memory.workers(workers or processors())), reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
 
 

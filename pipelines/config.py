@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .alarm_limits import AlarmLimits, Alarms
-from .amounts import Size
+from .amounts import Size, SizeOrShare
 from .engine_entry import Engine
 from .keep_entry import Keep
+from .memory_entry import DEFAULT as MEMORY
 from .mixture_entries import Mixture
 from .model_entries import ModelEntry
 from .outputs import Output
@@ -105,6 +106,10 @@ class Config(Strict):
     tokenizer: str = Field(
         "words", description="words | bytes | path of a tokenizer.json | Hub name: the unit of every token budget"
     )
+    memory: SizeOrShare = Field(
+        MEMORY, gt=0, description="most that a run may have resident: a size such as 1GB, or a share of what the "
+        "cgroup or the machine has, default 75%; workers and blocks go by it, and no result does"
+    )  # fmt: skip
     alarms: Alarms = AlarmLimits()
     keep: Keep = Keep()
     corpora: dict[Name, Corpus] = Field(default_factory=dict)

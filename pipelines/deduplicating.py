@@ -105,7 +105,7 @@ def _decide(
         return
     n_documents, row_bytes = reader.survivors.n_documents, first.nbytes // max(1, first.num_rows)
     work.expect(stage, selection_bytes(reader.survivors), scratch=n_documents * _fixed_bytes(first))
-    n = partitions_for(n_documents, row_bytes)
+    n = partitions_for(work.lake.memory, n_documents, row_bytes)
     with Shuffle(work.lake, first.schema, n) as by_group:
         for table in chain([first], tables):
             by_group.add(table, (table.column("group").to_numpy() % np.uint64(n)).astype(np.int64))

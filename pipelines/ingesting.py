@@ -22,9 +22,6 @@ from .runs import Stage
 from .work import Work
 
 PACKED = {".gz", ".gzip", ".zst", ".zstd", ".parquet"}
-ROW_GROUPS_AHEAD = 4
-"""Row groups a worker that may wait for being written: with 8 MB each, 32 MB a worker in all."""
-
 
 def target_corpus(name: str) -> str:
     """Return the name under which a target set lies in the lake."""
@@ -79,7 +76,7 @@ def _read(work: Work, corpus: str, plan: ReadingPlan, options: IngestOptions) ->
     """Read packs side by side, and where there are fewer than workers, each with several threads."""
     name, packs = f"ingest {corpus}", plan_packs(plan.unread)
     digests = {file: digest.sha256 for file, digest in plan.digests.items()}
-    ahead = int(ROW_GROUPS_AHEAD * work.engine.share(len(packs), name))
+    ahead = int(work.lake.memory.row_groups_ahead * work.engine.share(len(packs), name))
     with work.engine.inner_map() as inner:
 
         def read(pack: list[InputFile]) -> list[tuple[FileRecord, Pack]]:

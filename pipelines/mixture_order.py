@@ -2,7 +2,7 @@
 
 Every copy of a document has a number of its own, so copies stand apart, and the order of a smaller mixture is that of a
 larger one without what it lacks. The texts go once through the scratch folder (`storage/sorting.py`) and memory is that
-of a range of 32 MB; nothing that is written depends on shards or workers, not even where row groups end.
+of a range of 32 MB or less; nothing that is written depends on shards or workers, not even where row groups end.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,6 @@ from .measuring import Column, Reader, documents_in, measure
 from .mixture_entries import Order
 from .work import Work
 
-RANGE_BYTES = 32 << 20
 SAMPLED_ROWS = 200_000
 SCORE, BY = "score", "by"
 
@@ -111,9 +110,9 @@ class Ordered:
         return (table.select(list(columns)) for table in evenly(tables, _sizes, most_bytes))
 
     def _splits(self) -> Splits:
-        """Return ranges of 32 MB: even where the numbers are, else those of a keyed sample of the documents."""
+        """Return ranges of such a size: even where the numbers are, else those of a keyed sample of the documents."""
         n_bytes = int(self.draw["bytes"]) + int(self.draw["meta_bytes"]) + BYTES_A_ROW * int(self.draw["copies"])
-        n = max(1, -(-n_bytes // RANGE_BYTES))
+        n = max(1, -(-n_bytes // self.work.lake.memory.range_bytes))
         if n == 1 or self.order.by is None:
             return Splits.even(n)
         share, key = SAMPLED_ROWS / int(self.draw["documents"]), self._key("sample")

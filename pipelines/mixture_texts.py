@@ -34,7 +34,8 @@ def repeated_texts(work: Work, name: str, pool: Pool) -> Iterator[Repeats]:
     numbers = {place: number for number, place in enumerate(pool.places)}
     n_rows = sum(place.shard.rows for place in pool.places)
     with Shuffle(work.lake, _HOME, max(1, min(len(numbers), MOST_PARTITIONS))) as home:
-        work.stage(f"dedup {name}", lambda stage: _find(work, name, pool, home, partitions_for(n_rows, 100), stage))
+        n = partitions_for(work.lake.memory, n_rows, 100)
+        work.stage(f"dedup {name}", lambda stage: _find(work, name, pool, home, n, stage))
         read = lru_cache(1)(home.partition)
 
         def repeats(place: Place) -> npt.NDArray[np.int64]:

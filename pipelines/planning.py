@@ -29,6 +29,7 @@ from .flow_checks import check_flow
 from .flows import finished_run
 from .ingesting import ingest_options
 from .loading import Loaded, load_config
+from .memory_entry import budget_of, workers_within
 from .plan_amounts import Bounds, whole_amounts
 from .plan_ingest import Ingested, try_ingest
 from .plan_ladder import Climbed, cheap_part, climb, has_costly
@@ -66,13 +67,15 @@ def plan(
     tokens = make_tokens(loaded.config.tokenizer, loaded.root)
     tokens.identity()
     reporter = reporter or Reporter(quiet=True)
-    lake = Lake.foreseen(loaded.lake)
+    memory = budget_of(loaded.config.memory)
+    lake = replace(Lake.foreseen(loaded.lake), memory=memory)
     lake.sweep_scratch()
     with scratch_folder(lake, "plan") as scratch:
-        own = Lake.open(scratch / "own", create=True)
+        own = replace(Lake.open(scratch / "own", create=True), memory=memory)
+        asked = workers or (entry.engine.workers if entry.engine.use == "threads" else None)
         work = Work(
             lake=own, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-            engine=Threads.default(workers or (entry.engine.workers if entry.engine.use == "threads" else None)),
+            engine=Threads(workers_within(memory, asked, reporter)),
             log=RunLog(own, flow, ""), reporter=Reporter(quiet=True),
         )  # fmt: skip
         with compiling_announced(reporter):

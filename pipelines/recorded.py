@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from ..storage.claims import unclaim
 from ..storage.disks import told
 from ..storage.errors import DiskError, LakeError, TamisError
 from ..storage.lake import Lake
+from ..storage.memory_lack import lack_of_memory, lacks_memory
 from ..storage.sweeping import lease_of, wait_until_clean
 from .compiling import compiling_announced
 from .engine import Engine, Threads
 from .engine_entry import Engine as EngineEntry
 from .loading import Loaded
+from .memory_entry import budget_of, noted, tell_of_peak, workers_within
 from .news import news
 from .plugins import make_tokens
 from .progress import Reporter
@@ -91,12 +93,17 @@ def recorded(work: Work, body: Callable[[], object]) -> Run:
     except KeyboardInterrupt:
         _finish(work, "interrupted", 128 + signal.SIGINT)
         raise
-    except TamisError as error:
-        _finish(work, "failed", error.exit_code, str(error))
-        raise
     except BaseException as error:
-        _finish(work, "failed", 1, f"{type(error).__name__}: {error}")
+        if lacks_memory(error):
+            lack = lack_of_memory(error)
+            _finish(work, "failed", lack.exit_code, str(lack))
+            raise lack from error
+        if isinstance(error, TamisError):
+            _finish(work, "failed", error.exit_code, str(error))
+        else:
+            _finish(work, "failed", 1, f"{type(error).__name__}: {error}")
         raise
+    tell_of_peak(log.record, work.reporter)
     done = Run(work.lake, log.record)
     with told(work.lake.scratch):
         _note_end(work, "done", done.exit_code)
@@ -124,16 +131,18 @@ def _note_end(work: Work, status: Status, exit_code: int, error: str | None = No
 def begin(
     loaded: Loaded, label: str, features: dict[str, Feature], engine: EngineEntry, reporter: Reporter | None
 ) -> Work:
-    """Open the lake and begin a run in it."""
+    """Open the lake and begin a run in it. Raises ConfigError where memory does not do, before any work."""
+    memory = budget_of(loaded.config.memory)
     tokens = make_tokens(loaded.config.tokenizer, loaded.root)
     tokens.identity()  # a tokenizer that cannot be loaded is an error before any work
-    lake = Lake.open(loaded.lake, create=True)
+    lake = replace(Lake.open(loaded.lake, create=True), memory=memory)
     lake.sweep_scratch()
     work = Work(
         lake=lake, config=loaded.config, root=loaded.root, features=features, tokens=tokens,
-        engine=_engine(engine, lake), log=RunLog(lake, label, loaded.resolved),
+        engine=_engine(engine, lake, reporter), log=RunLog(lake, label, loaded.resolved),
         reporter=reporter or Reporter(quiet=True),
     )  # fmt: skip
+    work.log.record.memory = noted(memory, work.engine.workers)
     work.log.keep_room()
     try:  # after the record is published: whoever cleans would see it
         if left := wait_until_clean(lake, work.reporter.say):
@@ -146,10 +155,10 @@ def begin(
     return work
 
 
-def _engine(entry: EngineEntry, lake: Lake) -> Engine:
+def _engine(entry: EngineEntry, lake: Lake, reporter: Reporter | None) -> Engine:
     """Return what maps the stages of a run. Raises ConfigError where what it needs is not installed."""
     if entry.use == "threads":
-        return Threads.default(entry.workers)
+        return Threads(workers_within(lake.memory, entry.workers, reporter))
     from .ray_cluster import LOCAL, prepare
 
     prepare(entry.address or LOCAL)

@@ -22,6 +22,7 @@ from ..storage.disks import Reserve
 from ..storage.errors import DiskError
 from ..storage.lake import LOG, Lake, read_json, readable_jsons
 from ..storage.locks import Hold
+from ..storage.memory_limits import give_back, peak_resident
 from ..storage.places import is_local
 from ..storage.processes import HOST, Process, this_process
 from ..storage.publish import GrowingFile, published_bytes, temporary_path
@@ -51,6 +52,8 @@ class Stage:
 
     expected_bytes: int = 0
     """What it was expected to write, about; 0: nobody knew, or nothing."""
+    peak_rss: int = 0
+    """The most bytes that the process has had in memory so far: the stages where it rises are those that need it."""
     seconds_unchanged: float = 0.0
     """Of `seconds`, those that went into finding out what is there already."""
 
@@ -94,6 +97,8 @@ class RunRecord:
     """Of each corpus: how many files were trusted, digested and read; `inputs/` beside has it for every file."""
     tokenizer: str = ""
     tokens_key: str = ""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What `memory:` came to and what of it the process `has` before any work, in bytes; the workers; the peak."""
     stages: list[Stage] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
@@ -145,6 +150,8 @@ class RunLog:
 
     def _ended(self, stage: Stage, begin: float, before: int) -> None:
         stage.seconds, stage.bytes = round(time.monotonic() - begin, 3), published_bytes() - before
+        stage.peak_rss = peak_resident()
+        give_back()
         with self._lock:
             self.record.stages.append(stage)
         self.event("stage", **asdict(stage))

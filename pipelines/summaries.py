@@ -142,8 +142,8 @@ def _print_one(record: RunRecord, as_json: bool) -> None:
         return
     _print_record(record)
     print_table(
-        ["stage", "computed", "reused", "seconds", "of them on what was there"],
-        [[s.name, s.computed, s.reused, s.seconds, s.seconds_unchanged] for s in record.stages],
+        ["stage", "computed", "reused", "seconds", "of them on what was there", "peak MB so far"],
+        [[s.name, s.computed, s.reused, s.seconds, s.seconds_unchanged, s.peak_rss >> 20] for s in record.stages],
     )
     print_plan_beside_run(record)
     if record.error:

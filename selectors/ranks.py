@@ -43,7 +43,7 @@ def ranks(lake: Lake, stream: Stream, n_parts: int, n_rows: int) -> Iterator[pa.
     The order is that of the cut: key descending, NaN last, doc_id ascending. `stream` gives the parts in the same order
     each time.
     """
-    n = partitions_for(n_rows)
+    n = partitions_for(lake.memory, n_rows)
     splitters = _splitters(stream, n, n_rows)
     n_home = max(1, min(n_parts, MOST_PARTITIONS))
     with Shuffle(lake, _KEYED, n) as by_key, Shuffle(lake, _RANKED, n_home) as home:

@@ -1,8 +1,8 @@
 """Which documents two runs over a corpus differ in, and why.
 
 Only shards that differ are compared: one that lies in both snapshots with the same rows has the same documents, and one
-of which both runs kept the same rows has no news. What is left is joined by id in DuckDB, which goes to disk where 512
-MB of memory do not hold it.
+of which both runs kept the same rows has no news. What is left is joined by id in DuckDB, which goes to disk
+where its share of the memory does not hold it (`storage/memory.py`).
 """
 
 import shutil
@@ -170,7 +170,7 @@ class Difference:
 def differing(lake: Lake, before: Side, now: Side) -> Iterator[Difference]:
     """Yield the difference of two runs over the same corpus. Raises LakeError where files of a run are gone."""
     spill = temporary_path(lake.scratch, "diff")
-    config: Any = {"memory_limit": "512MB", "temp_directory": str(spill), "threads": 2}
+    config: Any = {**lake.memory.query_config, "temp_directory": str(spill)}
     spill.mkdir(parents=True)
     try:
         with duckdb.connect(str(spill / "diff.duckdb"), config=config) as connection:

@@ -8,6 +8,7 @@
     ├── LakeError           the lake is of another format version, damaged or incomplete
     ├── StoreError          an object store cannot be reached, or refuses
     ├── DiskError           a disk is full, read-only, fails or may not be used
+    ├── MemoryLackError     an allocation failed
     └── SelectionError      a selector cannot be fitted or cut on what it was given
 
 A message says what is wrong (with the value and the place), what was expected, and what to do.
@@ -40,6 +41,10 @@ class StoreError(TamisError):
 
 class DiskError(TamisError):
     """A disk is full, read-only, fails or may not be used."""
+
+
+class MemoryLackError(TamisError):
+    """An allocation failed."""
 
 
 class SelectionError(TamisError):

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from .errors import LakeError
+from .memory import Budget
 from .places import ATOMIC, is_local, place, scratch_of
 from .processes import Process
 from .publish import publish_bytes, publish_json, publish_link, publish_table, temporary_path
@@ -43,6 +44,8 @@ class Lake:
     root: Path
     used: set[str] = field(default_factory=set, compare=False, repr=False)
     """Which artefacts of the kinds in `USES` were asked for by this object, as paths below the root."""
+    memory: Budget = field(default=Budget(), compare=False, repr=False)
+    """How much of it may be in memory at a time."""
 
     @classmethod
     def open(cls, root: Path | str, *, create: bool = False) -> "Lake":

@@ -17,16 +17,16 @@ import pyarrow as pa
 from .disks import writing
 from .errors import DiskError
 from .lake import Lake
+from .memory import Budget
 from .publish import temporary_path
 
-PARTITION_ROWS, PARTITION_BYTES = 400_000, 256 << 20
 FILES_OPEN = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 MOST_PARTITIONS = max(8, min(256, (FILES_OPEN - 64) // 4))  # two shuffles are open at once, and DuckDB and Prefect
 
 
-def partitions_for(n_rows: int, row_bytes: int = 0) -> int:
-    """Return how many partitions keep one of them near 400,000 rows and 256 MB; with 256 files that is 10^8 rows."""
-    wanted = max(-(-n_rows // PARTITION_ROWS), n_rows * row_bytes // PARTITION_BYTES)
+def partitions_for(memory: Budget, n_rows: int, row_bytes: int = 0) -> int:
+    """Return how many partitions keep one of them near its share; with 256 files of 400,000 rows that is 10^8 rows."""
+    wanted = max(-(-n_rows // memory.partition_rows), n_rows * row_bytes // memory.partition_bytes)
     return max(1, min(MOST_PARTITIONS, wanted))
 
 

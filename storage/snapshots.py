@@ -259,7 +259,7 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
         return EXCLUDED.empty_table()
     spill = temporary_path(lake.scratch, "spill")
     try:
-        with duckdb.connect(config={"memory_limit": "512MB", "temp_directory": str(spill), "threads": 2}) as connection:
+        with duckdb.connect(config={**lake.memory.query_config, "temp_directory": str(spill)}) as connection:
             open_to_duckdb(connection, lake.root)
             connection.register("superseded", superseded.select(["shard", "row"]))
             found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()

@@ -1,14 +1,11 @@
 """What a process and a folder take of a machine: resident memory, and bytes on disk."""
 
-import ctypes
 import gc
 import os
-import resource
-import sys
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow as pa
+from .memory_limits import give_back, peak_resident
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM = Path("/proc/self/statm")
@@ -19,8 +16,7 @@ def resident_bytes() -> int:
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE
     except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+        return peak_resident()
 
 
 def folder_bytes(folder: Path) -> int:
@@ -41,6 +37,4 @@ def folder_bytes(folder: Path) -> int:
 def release_memory() -> None:
     """Give back what is free, so that the memory of what comes next is its own."""
     gc.collect()
-    pa.default_memory_pool().release_unused()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+    give_back()

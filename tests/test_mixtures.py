@@ -247,7 +247,7 @@ def test_shards_workers_and_files_do_not_change_a_byte(tmp_path, monkeypatch, mi
     for case, (shard_bytes, workers, range_bytes) in enumerate(
         [("128MB", 1, 10**9), (8_000, 3, 10_000), (2_500, 2, 4_000)]
     ):
-        monkeypatch.setattr("tamis.pipelines.mixture_order.RANGE_BYTES", range_bytes)
+        monkeypatch.setattr("tamis.storage.memory.Budget.range_bytes", range_bytes)
         monkeypatch.setattr("tamis.storage.sorting.MOST_PARTITIONS", 5)
         overrides = [f"lake=lake-{case}", *(f"corpora.{c}.shard_bytes={shard_bytes}" for c in SOURCES)]
         run = tamis.mix(config, "m", overrides=overrides, workers=workers)
