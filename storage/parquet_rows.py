@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .inputs import RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError
+from .memory_lack import is_absurd
 from .schema import RECORD
 
 MAGIC = b"PAR1"
@@ -75,7 +76,8 @@ def _columns_of(batch: pa.RecordBatch, line: int, options: ReadOptions) -> pa.Re
         columns = {name: _strings(batch, path).cast(RECORD.field(name).type) for name, path in paths.items()}
         rest = _rows(batch.drop_columns([path for path in paths.values() if path in batch.schema.names]))
         columns["meta"] = pa.array([_meta(row) if isinstance(row, dict) else _refuse(row) for row in rest], pa.string())
-    except (RefusedError, OverflowError, *_FAILURES):
+    except (RefusedError, OverflowError, *_FAILURES) as error:
+        _pass_on(error)
         return None
     text, doc_id = columns["text"], columns["doc_id"]
     if text.null_count or pc.max(pc.binary_length(text)).as_py() > options.max_record_bytes:
@@ -112,7 +114,8 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | Exception]:
         batch = batch.cast(schema, safe=False)
     try:
         rows: list[dict[str, Any] | Exception] = batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        _pass_on(error)
         rows = [_row(batch.slice(i, 1)) for i in range(batch.num_rows)]
     return rows
 
@@ -121,6 +124,7 @@ def _row(one: pa.RecordBatch) -> dict[str, Any] | Exception:
     try:
         row: dict[str, Any] = one.to_pylist()[0]
     except (ValueError, OverflowError, pa.ArrowException) as error:
+        _pass_on(error)
         return error
     return row
 
@@ -256,6 +260,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _pass_on(error: Exception) -> None:
-    """Raise again what the operating system reports: Arrow's own OSErrors carry no number."""
+    """Raise again what is no damage: what the operating system reports, and a lack of memory.
+
+    Arrow's own OSErrors carry no number. Damage asks for more memory than any machine has.
+    """
     if isinstance(error, OSError) and error.errno:
+        raise error
+    if isinstance(error, MemoryError) and not is_absurd(error):
         raise error

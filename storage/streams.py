@@ -26,6 +26,7 @@ _PIECE_BYTES = 2048
 _CHUNK_BYTES = 1 << 20
 _MAX_WINDOW = 1 << 31  # what `zstd --long=31` writes
 _CHECKSUM_SIGNS = ("incorrect data check", "incorrect length check", "doesn't match checksum")
+_NO_MEMORY = "Allocation error"
 _SKIPPABLE = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
 
 
@@ -172,6 +173,8 @@ def _member(handle: BinaryIO, codec: _Codec, start: int) -> Generator[bytes, Non
         try:
             data = decoder.decompress(piece)
         except codec.error as error:
+            if _NO_MEMORY in str(error):
+                raise MemoryError(str(error)) from error  # zstd's own word for it: the file is as good as before
             yield from _until_damage(handle, codec, start, position)
             raise _explained(codec, error) from error
         position += len(piece)
