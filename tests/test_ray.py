@@ -16,33 +16,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tamis
-from small_flow import chosen, make_case, write_jsonl
+from determinism import FLOWS, table, write_case
+from small_flow import make_case, write_jsonl
 from tamis.pipelines.engine_entry import Engine
 from tamis.pipelines.runs import load_runs
 from tamis.storage.errors import ConfigError, InputError, TamisError
 from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
-from tiny_model import write_static
+from test_readers_bad import bad_flow
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'tamis[ray]'")
 SHARDS = {"web": {"files": ["raw/*"], "shard_bytes": 20_000}}
-EVERY_KIND = [
-    {"name": "clean", "filter": {"too_short": "stats.n_words >= 5", "has_url": "meta.url is not null"}},
-    {"name": "twins", "dedup": "exact"},
-    {"name": "no_leak", "decontaminate": ["code"], "with": {"words": 5, "min_words": 5}},
-    {"name": "like_code", "select": "dsir", "target": "code", "cut": {"by": "gumbel", "budget": {"tokens": "70%"}}},
-    {"name": "alike", "dedup": "semdedup", "with": {"vectors": "vectors", "clusters": {"count": 3}, "epsilon": 0.01}},
-    {"name": "spread", "select": "kmeans", "with": {"vectors": "vectors", "clusters": {"count": 4}},
-     "cut": {"budget": {"tokens": "50%"}}},
-]  # fmt: skip
-MIXED = {"m": {
-    "budget": {"tokens": 3_000}, "parts": [{"flow": "small", "weight": 0.5}, {"corpus": "web", "weight": 0.5}],
-    "dedup": "text", "order": {"by": "stats.n_words"}, "outputs": [{"format": "jsonl.zst", "shard_bytes": 9_000}],
-}}  # fmt: skip
-ON_RAY = [
-    'flows.small.engine={use: ray, stages: {"feature vectors": {num_cpus: 0.5}, ingest: {num_cpus: 2}}}',
-    "mixtures.m.engine={use: ray}",
-]
+ENGINES = {"threads": [], "ray": [
+    'flows.sieve.engine={use: ray, stages: {"feature stats": {num_cpus: 0.5}, ingest: {num_cpus: 2}}}',
+    "mixtures.mixed.engine={use: ray}",
+]}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,26 +63,21 @@ def selections(run):
 
 
 def test_every_kind_of_step_and_a_mixture_are_the_same_as_on_threads(tmp_path):
-    features = {"stats": {"use": "text_stats"}, "vectors": {"use": "static_embeddings", "model": "model"}}
-    write_static(tmp_path / "model", "model2vec")
-    config = make_case(tmp_path, n=400, steps=EVERY_KIND, corpora=SHARDS, features=features, mixtures=MIXED)
-    outputs = ["flows.small.outputs=[{format: parquet, shard_bytes: 7000}, {format: mds}]"]
-    runs = {}
-    for lake, engine in (("threads", []), ("ray", ON_RAY)):
-        overrides = [f"lake={lake}", *outputs, *engine]
-        runs[lake] = [tamis.run(config, "small", overrides=overrides), tamis.mix(config, "m", overrides=overrides)]
-    (flow, mixture), (flow_on_ray, mixture_on_ray) = runs.values()
-    assert selections(flow_on_ray) == selections(flow)
-    assert 0 < flow.steps[-1]["kept"] < flow.steps[-2]["kept"] < 400
-    assert flow.steps[2]["reasons"] and flow.steps[4]["reasons"], "every step drops something"
-    assert chosen(flow_on_ray) == chosen(flow)
-    assert files(flow_on_ray) == files(flow) and len(files(flow)[0]) > 1
-    assert files(mixture_on_ray) == files(mixture) and len(files(mixture)[0]) > 1
-    assert [(s.name, s.computed, s.reused, s.documents) for s in flow_on_ray.record.stages] == [
-        (s.name, s.computed, s.reused, s.documents) for s in flow.record.stages
+    config = write_case(tmp_path)
+    flow, *_ = FLOWS
+    on_threads, on_ray = (table(config, [f"lake={lake}", *engine], flows=[flow]) for lake, engine in ENGINES.items())
+    assert on_ray == on_threads
+    lake = Lake.open(tmp_path / "ray")
+    (there,), (here,) = ([r for r in load_runs(x) if r.flow == flow] for x in (lake, Lake.open(tmp_path / "threads")))
+    assert [(s.name, s.computed, s.reused, s.documents) for s in there.stages] == [
+        (s.name, s.computed, s.reused, s.documents) for s in here.stages
     ]
-    assert list(verify(flow_on_ray.lake)) == []
-    assert list(flow_on_ray.lake.scratch.iterdir()) == []
+    assert all(step["entered"] > step["kept"] > 0 for step in there.steps), "every step drops something"
+    assert list(verify(lake)) == [] and list(lake.scratch.iterdir()) == []
+
+
+def test_bad_files_cost_what_they_cost_on_threads(tmp_path):
+    assert bad_flow(tmp_path, "ray") == bad_flow(tmp_path, "threads")
 
 
 def test_workers_that_are_killed_change_nothing(tmp_path, capsys):

@@ -1,10 +1,13 @@
 """Hostile files: each costs what is broken in it and nothing else, and says why in words."""
 
 import json
+import shutil
 import zlib
 
 import pytest
+import tamis
 from reference import reference_data
+from small_flow import make_case
 from tamis.storage.inputs import list_inputs
 
 #: Where the manifest leaves open what is right: file -> (good documents, bad records, why).
@@ -118,3 +121,43 @@ def test_a_folder_is_not_a_file(read, bad_folder):
     names = [file.name for file in list_inputs(["*", "**/*.txt"], bad_folder)]
     assert "a_directory.jsonl" not in names
     assert "a_directory.jsonl/inside.txt" in names
+
+
+def bad_flow(folder, engine, **options):
+    """Run a flow over all of the files; return, file by file, what was counted, its documents and its bad records."""
+    bad = reference_data("data/bad")
+    if not (folder / "flows.yaml").exists():
+        steps = [
+            {"name": "once", "dedup": "exact"},
+            {"name": "some", "select": "random", "cut": {"budget": {"documents": 50}}},
+        ]
+        make_case(folder, steps=steps, corpora={"web": {"files": ["bad/*"], "shard_bytes": 60_000}})
+        shutil.copytree(bad, folder / "bad", ignore=lambda *_: ["MANIFEST.json"])
+    lake = f"lake-{engine}-{options.get('workers')}"
+    overrides = [f"lake={lake}", f"flows.small.engine.use={engine}"]
+    run = tamis.run(folder / "flows.yaml", "small", overrides=overrides, **options)
+    assert run.record.exit_code == 3, "what was put aside is told"
+    found = {}
+    for name, columns, order in (
+        ("files", "file, sha256, documents, quarantined, repaired", "file"),
+        ("document_rows", "file, line, doc_id, doc_key, text, source, meta, repaired, shard, row", "file, shard, row"),
+        ("excluded", "doc_id, shard, row", "shard, row"),
+        ("quarantine", "file, line, reason, raw", "file, line, reason"),
+        ("selections", "doc_id, kept, step, reason, ref, score, rank", "doc_id"),
+    ):
+        found[name] = tamis.sql(run.lake, f"select {columns} from {name} order by {order}").fetchall()
+    return found
+
+
+def test_a_flow_over_all_of_them_costs_what_is_broken_in_them_for_any_number_of_threads(tmp_path, bad_folder, read):
+    found = bad_flow(tmp_path, "threads", workers=1)
+    expected = {f"bad/{name}": counts for name, counts in expectations(bad_folder) if not name.endswith("/")}
+    assert {file: (documents, bad) for file, _, documents, bad, _ in found["files"]} == expected
+    for name in expected:
+        alone = [(name, b.line, b.reason, b.raw) for b in read(tmp_path / name)[1]]
+        of_flow = [row for row in found["quarantine"] if row[0] == name]
+        assert sorted(of_flow, key=repr) == sorted(alone, key=repr), name
+    rows = [row[0] for row in found["document_rows"]]
+    assert {name: rows.count(name) for name in expected} == {name: good for name, (good, _) in expected.items()}
+    assert len(found["excluded"]) > 0, "ids that several files have"
+    assert bad_flow(tmp_path, "threads", workers=3) == found
