@@ -10,7 +10,7 @@ BENCHMARKS ?= $(basename $(notdir $(shell grep -l 'add_argument."data"' tests/be
 READY := .venv/.installed
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench constraints clean
+.PHONY: demo test test-slow test-minimum audit lint types bench constraints clean
 
 demo: $(READY)
 	@.venv/bin/tamis run demo
@@ -20,6 +20,20 @@ test: $(READY)
 
 test-slow: $(READY)
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
+# The lowest versions that pyproject.toml allows, on the oldest Python, in an environment of their own: 8 GB, because a
+# torch of that age brings CUDA. What old packages warn of is not ours.
+test-minimum:
+	@mkdir -p build && python3.11 -m venv --clear build/minimum && build/minimum/bin/python $(PIP) install -qq uv
+	@build/minimum/bin/python tests/minimum_versions.py > build/minimum.txt
+	@build/minimum/bin/uv pip install -q --python build/minimum/bin/python -c build/minimum.txt -e '.[dev]'
+	@NUMBA_CACHE_DIR=build/minimum/numba build/minimum/bin/python -m pytest -n auto --dist worksteal \
+	  -W ignore::DeprecationWarning $(PYTEST_ARGS)
+
+# Asks PyPI which of the tested versions have known vulnerabilities.
+audit:
+	@mkdir -p build && python3 -m venv --clear build/audit && build/audit/bin/python $(PIP) install -qq pip-audit
+	@build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q .

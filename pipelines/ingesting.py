@@ -23,6 +23,7 @@ from .work import Work
 
 PACKED = {".gz", ".gzip", ".zst", ".zstd", ".parquet"}
 
+
 def target_corpus(name: str) -> str:
     """Return the name under which a target set lies in the lake."""
     return f"targets/{name}"
