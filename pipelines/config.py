@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .alarm_limits import AlarmLimits, Alarms
-from .amounts import Size, SizeOrShare
+from .amounts import Count, Size, SizeOrShare
 from .engine_entry import Engine
 from .keep_entry import Keep
 from .memory_entry import DEFAULT as MEMORY
@@ -41,6 +41,11 @@ class Files(Strict):
     )
     on_bad: Literal["quarantine", "fail"] = "quarantine"
     shard_bytes: Size = Field(128 << 20, description="most bytes of text in a shard")
+    max_record_bytes: Size = Field(256 << 20, gt=0, description="a longer record is not read")
+    max_ratio: Count = Field(
+        1000, gt=0, description="a packed file is read until it is so many times its size, or 256 MB where that is more"
+    )
+    max_unpacked_bytes: Size = Field(1 << 40, gt=0, description="and no further than to so many bytes")
     rehash: bool = Field(False, description="digest every file again, also where size, mtime and inode are unchanged")
 
     @field_validator("files", mode="before", json_schema_input_type=str | list[str])

@@ -32,8 +32,10 @@ def target_corpus(name: str) -> str:
 def ingest_options(entry: Files) -> IngestOptions:
     """Return how the files of an entry are read."""
     read = ReadOptions(
-        text=entry.fields.text, id=entry.fields.id, source=entry.fields.source, format=entry.format, file_id=entry.id
-    )
+        text=entry.fields.text, id=entry.fields.id, source=entry.fields.source, format=entry.format, file_id=entry.id,
+        max_record_bytes=entry.max_record_bytes, max_ratio=entry.max_ratio,
+        max_unpacked_bytes=entry.max_unpacked_bytes,
+    )  # fmt: skip
     row_group = min(ROW_GROUP_BYTES, entry.shard_bytes)
     return IngestOptions(read, entry.on_bad, entry.shard_bytes, row_group)
 

@@ -45,6 +45,9 @@ class IngestOptions:
         """Name of everything that decides what a file's bytes become."""
         recipe = {"version": READER_VERSION, **asdict(self)}
         del recipe["on_bad"]
+        for limit in ("max_ratio", "max_unpacked_bytes"):  # younger than the lakes whose files are not read again
+            if recipe["read"][limit] == getattr(ReadOptions, limit):
+                del recipe["read"][limit]
         return fingerprint(recipe)
 
 

@@ -51,6 +51,31 @@ class ReadOptions:
     file_id: Literal["path", "stem"] = "path"  # id of a one-document file: `below` (less .txt), or the stem
     batch_bytes: int = 8 << 20  # about so many bytes of text in a batch
     max_record_bytes: int = 256 << 20  # a longer record costs itself
+    max_ratio: int = 1000  # a file unpacks to so many times its size, or to 256 MB where that is more; the rest is lost
+    max_unpacked_bytes: int = 1 << 40  # and to no more than this
+
+
+MOST_NAME_BYTES = 1 << 16
+"""Longer ids and sources are refused: all of a corpus are in memory at times."""
+FREE_BYTES = 256 << 20
+"""So much any file may unpack to: a small one of blanks is no attack."""
+
+
+class Allowance:
+    """How much a packed file may still unpack to. Tiny files that become terabytes are made to fill disks."""
+
+    def __init__(self, options: ReadOptions, size: int) -> None:
+        self._most = min(max(FREE_BYTES, options.max_ratio * size), options.max_unpacked_bytes)
+        self.left = self._most
+        self._options = options
+
+    def spend(self, n_bytes: int) -> str | None:
+        """Count unpacked bytes; return the reason to stop, once there are too many."""
+        self.left -= n_bytes
+        if self.left >= 0:
+            return None
+        limit = "max_unpacked_bytes" if self._most == self._options.max_unpacked_bytes else "max_ratio"
+        return f"it unpacks to more than {self._most:,} bytes ({limit} of the corpus); what follows was not read"
 
 
 class Record(NamedTuple):
@@ -76,6 +101,13 @@ class BadRecord:
 
 class RefusedError(Exception):
     """A record that costs itself: the message is the reason. Never leaves the readers."""
+
+
+def checked_name(value: str | None, field: str) -> str | None:
+    """Return an id or a source. Raises RefusedError for one that is too long."""
+    if value is not None and 4 * len(value) > MOST_NAME_BYTES < len(value.encode()):
+        raise RefusedError(f'"{field}" is longer than {MOST_NAME_BYTES:,} bytes')
+    return value
 
 
 def list_inputs(patterns: Sequence[str], root: Path) -> list[InputFile]:

@@ -9,9 +9,10 @@ from functools import cache, partial
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .batches import Map, Piece, gathered
-from .inputs import RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError
+from .inputs import MOST_NAME_BYTES, RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError
 from .jsonl import parse_line
 from .schema import RECORD
 from .streams import Block, line_blocks
@@ -41,13 +42,18 @@ def _in_order(name: str, options: ReadOptions, block: Block) -> Iterator[pa.Reco
     while at < len(block.data):
         begin = at
         rows, odd, at, n_lines = _scanned(block.data, begin, n_before, options)
-        if len(odd) * _ODD_SHARE > n_lines:
+        if len(odd) * _ODD_SHARE > n_lines or _has_long_name(rows):
             yield from _by_hand(name, options, _numbered(block.data[begin:at], n_before))
         else:
             yield from _merged(name, options, block.data, rows, odd, n_before)
         n_before += n_lines
     if block.damage:
         yield BadRecord(name, block.n_before + block.n_lines + 1, str(block.damage), block.damage.rest)
+
+
+def _has_long_name(rows: pa.RecordBatch) -> bool:
+    lengths = (pc.max(pc.binary_length(rows.column(name))).as_py() for name in ("doc_id", "source"))
+    return any((length or 0) > MOST_NAME_BYTES for length in lengths)
 
 
 def _merged(

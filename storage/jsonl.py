@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from .inputs import ReadOptions, Record, RefusedError
+from .inputs import ReadOptions, Record, RefusedError, checked_name
 from .streams import HEAD_BYTES
 
 #: Deeper nesting is refused: where a parser gives up depends on the interpreter and on how deep the caller already is.
@@ -71,8 +71,8 @@ def not_lines(head: bytes) -> str | None:
 def _record(line: bytes, number: int, options: ReadOptions) -> Record:
     fields: _Fields = _FIELDS.decode(line)
     text = _text(fields, options.text)
-    doc_id = _id(fields, options.id)
-    source = _source(fields, options.source)
+    doc_id = checked_name(_id(fields, options.id), options.id)
+    source = checked_name(_source(fields, options.source), options.source)
     return Record(doc_id, text, source, _meta(fields) if fields else None, number, False)
 
 

@@ -6,6 +6,7 @@ before year 1) costs its row and not its file.
 """
 
 from collections.abc import Iterator
+from io import FileIO
 from typing import Any, BinaryIO
 
 import msgspec
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .inputs import RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError
+from .inputs import MOST_NAME_BYTES, RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError, checked_name
 from .memory_lack import is_absurd
+from .parquet_pages import rows_at_once
 from .schema import RECORD
 
 MAGIC = b"PAR1"
@@ -42,18 +44,20 @@ def parquet_rows(name: str, handle: BinaryIO, options: ReadOptions) -> Iterator[
         return
     done = 0
     for group in range(parquet.num_row_groups):
-        yield from _row_group(name, parquet, group, done, options)
+        yield from _row_group(name, handle, parquet, group, done, options)
         done += parquet.metadata.row_group(group).num_rows
 
 
 def _row_group(
-    name: str, parquet: pq.ParquetFile, group: int, done: int, options: ReadOptions
+    name: str, handle: BinaryIO, parquet: pq.ParquetFile, group: int, done: int, options: ReadOptions
 ) -> Iterator[pa.RecordBatch | Record | BadRecord]:
     found = parquet.metadata.row_group(group)
     end = done + found.num_rows
     per_row = max(1, found.total_byte_size // max(1, found.num_rows))
     n_rows = max(1, min(_MAX_ROWS, options.batch_bytes // per_row))
     try:
+        if isinstance(getattr(handle, "raw", None), FileIO):  # in a store each header would be a request
+            n_rows = min(n_rows, rows_at_once(handle, parquet, group, options.max_record_bytes))
         for batch in parquet.iter_batches(n_rows, row_groups=[group], use_threads=False):
             if (ordinary := _columns_of(batch, done + 1, options)) is not None:
                 yield ordinary
@@ -61,7 +65,9 @@ def _row_group(
                 for line, row in enumerate(_rows(batch), done + 1):
                     yield _record_or_bad(name, line, row, options)
             done += batch.num_rows
-    except _FAILURES as error:
+        if done < end:
+            raise ValueError("the footer tells of more rows than there are")
+    except (RefusedError, *_FAILURES) as error:
         _pass_on(error)
         lost = f"rows {done + 1:,} to {end:,}, the rest of row group {group + 1}, cannot be decoded"
         yield BadRecord(name, done + 1, f"{lost}: {_first_line(error)}", b"")
@@ -81,6 +87,8 @@ def _columns_of(batch: pa.RecordBatch, line: int, options: ReadOptions) -> pa.Re
         return None
     text, doc_id = columns["text"], columns["doc_id"]
     if text.null_count or pc.max(pc.binary_length(text)).as_py() > options.max_record_bytes:
+        return None
+    if any((pc.max(pc.binary_length(c)).as_py() or 0) > MOST_NAME_BYTES for c in (doc_id, columns["source"])):
         return None
     columns["doc_id"] = pc.if_else(pc.equal(doc_id, ""), pa.scalar(None, pa.string()), doc_id)
     columns["line"] = pa.array(range(line, line + batch.num_rows), pa.int64())
@@ -141,8 +149,9 @@ def _record_or_bad(name: str, line: int, row: dict[str, Any] | Exception, option
         if 4 * len(text) > options.max_record_bytes < len(text.encode()):
             raise RefusedError(f"the text is longer than max_record_bytes ({options.max_record_bytes:,})")
         doc_id = _take(row, options.id)
-        source = _source(row, options.source)
-        return Record(None if doc_id is None else _as_text(doc_id) or None, text, source, _meta(row), line, False)
+        doc_id = checked_name(None if doc_id is None else _as_text(doc_id) or None, options.id)
+        source = checked_name(_source(row, options.source), options.source)
+        return Record(doc_id, text, source, _meta(row), line, False)
     except RefusedError as refusal:
         reason = str(refusal)
     except UnicodeDecodeError as error:

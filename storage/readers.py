@@ -6,14 +6,14 @@ that cannot be read costs itself and comes as a `BadRecord`. Memory depends on `
 on the file. JSON Lines become batches at 400 MB/s and core, and on as many cores as `map` uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from .batches import Map, Piece, even_batches, gathered
-from .inputs import RAW_BYTES, BadRecord, InputFile, ReadOptions, Record
+from .inputs import RAW_BYTES, Allowance, BadRecord, InputFile, ReadOptions, Record
 from .json_lines import json_lines
 from .jsonl import not_lines
 from .parquet_rows import MAGIC, parquet_rows
@@ -26,6 +26,7 @@ VANISHED = "vanished between listing and reading"
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_ROW_BYTES = 64
 _NOT_UTF8 = "UTF-16 or UTF-32 (it begins with a byte order mark), expected UTF-8: convert it, for instance with iconv"
 
 
@@ -63,14 +64,32 @@ def _pieces(file: InputFile, handle: BinaryIO, options: ReadOptions, map: Map) -
     if not start:
         return iter(())
     if form == "parquet":
-        return gathered(parquet_rows(file.name, handle, options), options.batch_bytes)
-    head, chunks = with_head(decompressed(handle))
+        rows = parquet_rows(file.name, handle, options)
+        return gathered(_allowed(file.name, rows, Allowance(options, file.size)), options.batch_bytes)
+    head, chunks = with_head(decompressed(handle, Allowance(options, file.size)))
     reason = _NOT_UTF8 if head.startswith(_BYTE_ORDER_MARKS) else not_lines(head) if form == "jsonl" else None
     if reason:
         return gathered([BadRecord(file.name, None, reason, head[:RAW_BYTES])], options.batch_bytes)
     if form == "text":
         return gathered(_one_document(file, head, chunks, options), options.batch_bytes)
     return json_lines(file.name, chunks, options, map)
+
+
+def _allowed(
+    name: str, items: Iterable[pa.RecordBatch | Record | BadRecord], allowance: Allowance
+) -> Iterator[pa.RecordBatch | Record | BadRecord]:
+    """Yield rows up to the one that unpacks to more than is allowed; each counts a little, also without text."""
+    for item in items:
+        yield item
+        if isinstance(item, BadRecord):
+            continue
+        n_bytes = (
+            item.nbytes if isinstance(item, pa.RecordBatch) else len(item.text) + len(item.meta or "") + _ROW_BYTES
+        )
+        if reason := allowance.spend(n_bytes):
+            row = item.column("line")[-1].as_py() if isinstance(item, pa.RecordBatch) else item.line
+            yield BadRecord(name, (row or 0) + 1, reason, b"")
+            return
 
 
 def raw_form(file: InputFile, start: bytes, options: ReadOptions) -> str:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import zstandard
 
-from .inputs import RAW_BYTES
+from .inputs import RAW_BYTES, Allowance
 
 #: So much of a stream decides what it is.
 HEAD_BYTES = 1 << 16
@@ -58,8 +58,11 @@ _CODECS = (
 )
 
 
-def decompressed(handle: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of a seekable file in pieces; raise `DamagedError` where it breaks, after all before that."""
+def decompressed(handle: BinaryIO, allowance: Allowance) -> Iterator[bytes]:
+    """Yield the content of a seekable file in pieces; raise `DamagedError` where it breaks, after all before that.
+
+    A packed file also breaks where it unpacks to more than is allowed.
+    """
     start = handle.read(4)
     handle.seek(0)
     codec = next((codec for codec in _CODECS if start.startswith(codec.magic)), None)
@@ -67,7 +70,11 @@ def decompressed(handle: BinaryIO) -> Iterator[bytes]:
         while chunk := handle.read(_CHUNK_BYTES):
             yield chunk
     else:
-        yield from _members(handle, codec)
+        for data in _members(handle, codec):
+            if reason := allowance.spend(len(data)):
+                yield data[: allowance.left]  # negative: so much too many
+                raise DamagedError(reason)
+            yield data
 
 
 def with_head(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

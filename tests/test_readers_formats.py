@@ -8,7 +8,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tamis.storage.inputs import list_inputs
+from tamis.storage.inputs import Allowance, list_inputs
 from tamis.storage.readers import ReadOptions, read_records
 from tamis.storage.streams import decompressed
 
@@ -121,7 +121,7 @@ def test_a_bomb_is_unpacked_in_bounded_pieces(write):
     path = write("bomb.zst", zstd(bytes(300 << 20)))
     assert path.stat().st_size < 1 << 16
     with path.open("rb") as handle:
-        assert max(map(len, decompressed(handle))) <= 64 << 20
+        assert max(map(len, decompressed(handle, Allowance(ReadOptions(), 1 << 20)))) <= 64 << 20
 
 
 @pytest.mark.parametrize("content", ["", "\n \n\r\n\t\n", "\ufeff", gzip.compress(b"", mtime=0), zstd(b""), SKIPPABLE])

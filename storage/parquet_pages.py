@@ -1,0 +1,195 @@
+"""How much a row group of Parquet unpacks to at once, from the headers of its pages, before one of them is unpacked.
+
+A footer may claim anything, but no page unpacks to more than its own header says: Arrow makes room for so much and
+fails beyond it. Two encodings multiply after that: a value of a dictionary, or of one that shares prefixes, may be
+repeated in every row for a few bits (2 MB of Parquet, 100 GB of text), so the longest such value bounds the rows that
+are read at once. The headers of a page are some 50 bytes and 30 µs.
+"""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .inputs import RefusedError
+
+#: Pages of one row group that are in memory together: of each column its largest page and its dictionary.
+MOST_PAGE_BYTES = 1 << 30
+#: Values of a column of lists in one row group, where they are more than 64 for each byte that they are unpacked from.
+MOST_REPEATED = 1 << 24
+
+_SHORT = 1 << 16
+_HEADER_BYTES, _MOST_HEADER_BYTES = 4096, 1 << 24  # Arrow's own limit of a header
+_DICTIONARY_PAGE = 2
+_DICTIONARY, _PREFIXES = (2, 8), 7
+_STRUCT, _LISTS, _MAP = 12, (9, 10), 11
+_MOST_DEPTH = 16
+
+
+class Page(NamedTuple):
+    """What the header of a page says."""
+
+    is_dictionary: bool
+    encoding: int
+    n_values: int
+    n_bytes: int  # unpacked
+
+
+def rows_at_once(handle: BinaryIO, parquet: pq.ParquetFile, group: int, most_bytes: int) -> int:
+    """Return how many rows of a row group are sure to unpack to no more than `most_bytes`; at least one.
+
+    Raises RefusedError where its pages alone would fill the memory.
+    """
+    found = parquet.metadata.row_group(group)
+    held = row = 0
+    for number in range(found.num_columns):
+        chunk, column = found.column(number), parquet.schema.column(number)
+        pages = list(_pages(handle, chunk))
+        dictionary = max((page.n_bytes for page in pages if page.is_dictionary), default=0)
+        data = [page for page in pages if not page.is_dictionary]
+        held += dictionary + max((page.n_bytes for page in data), default=0)
+        if held > MOST_PAGE_BYTES:
+            raise RefusedError(f"its pages unpack to more than {MOST_PAGE_BYTES:,} bytes at once")
+        if column.max_repetition_level:
+            _refuse_repeats(column.path, data)
+        if "BYTE_ARRAY" in chunk.physical_type:
+            longest = _longest(handle, group, column.path, dictionary, data)
+            row += max((_most_of_a_value(page, longest) for page in data), default=0)
+    return max(1, most_bytes // max(1, row))
+
+
+def _refuse_repeats(column: str, data: list[Page]) -> None:
+    """Raise RefusedError where lists have so many values that only repeating a few of them makes so many."""
+    n_values = sum(page.n_values for page in data)
+    if n_values > max(MOST_REPEATED, 64 * sum(page.n_bytes for page in data)):
+        raise RefusedError(f'the lists in column "{column}" have {n_values:,} values, made of a few bytes')
+
+
+def _most_of_a_value(page: Page, longest: int) -> int:
+    if page.encoding in _DICTIONARY:
+        return longest
+    if page.encoding == _PREFIXES:
+        return page.n_bytes
+    return page.n_bytes // max(1, page.n_values)
+
+
+def _longest(handle: BinaryIO, group: int, column: str, n_bytes: int, data: list[Page]) -> int:
+    """Return the length of the longest value of a dictionary, or what it cannot exceed."""
+    if n_bytes <= _SHORT or "." in column or not data or data[0].encoding not in _DICTIONARY:
+        return n_bytes
+    try:
+        handle.seek(0)
+        parquet = pq.ParquetFile(handle, read_dictionary=[column], pre_buffer=False, buffer_size=_SHORT)
+        first = next(parquet.iter_batches(1, row_groups=[group], columns=[column], use_threads=False))
+        return int(pc.max(pc.binary_length(first.column(0).dictionary)).as_py() or 0)
+    except (pa.ArrowException, OSError, ValueError, AttributeError, StopIteration):
+        return n_bytes  # damage, which is found again where the rows are read
+
+
+def _pages(handle: BinaryIO, chunk: Any) -> Iterator[Page]:
+    """Yield the headers of a column's pages, up to one that cannot be read, where Arrow ends too."""
+    at = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < at:
+        at = chunk.dictionary_page_offset
+    end = at + chunk.total_compressed_size
+    n_values = 0
+    while at < end and n_values < chunk.num_values:
+        try:
+            fields, n_header = _header(handle, at)
+        except (IndexError, ValueError):
+            return
+        data = fields.get(5) or fields.get(8) or {}
+        is_dictionary = fields.get(1) == _DICTIONARY_PAGE
+        encoding = data.get(2 if 5 in fields else 4, 0)
+        yield Page(is_dictionary, encoding, max(0, data.get(1, 0)), max(0, fields.get(2, 0)))
+        n_values += 0 if is_dictionary else max(0, data.get(1, 0))
+        at += n_header + max(0, fields.get(3, 0))
+
+
+def _header(handle: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
+    """Return the numbers of a header by their field, and its length. Raises IndexError and ValueError."""
+    n_bytes = _HEADER_BYTES
+    while True:
+        handle.seek(at)
+        content = handle.read(n_bytes)
+        try:
+            fields, end = _struct(content, 0, 0)
+        except IndexError:
+            if len(content) < n_bytes or n_bytes >= _MOST_HEADER_BYTES:
+                raise
+            n_bytes *= 16
+            continue
+        return fields, end
+
+
+def _struct(content: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    """Read a struct of Thrift's compact protocol."""
+    if depth > _MOST_DEPTH:
+        raise ValueError("nested too deep")
+    fields: dict[int, Any] = {}
+    field = 0
+    while kind := content[at]:
+        at += 1
+        if kind >> 4:
+            field += kind >> 4
+        else:
+            number, at = _varint(content, at)
+            field = _signed(number)
+        fields[field], at = _value(content, at, kind & 15, depth)
+    return fields, at + 1
+
+
+def _value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind in (1, 2):  # a boolean is its type
+        return kind == 1, at
+    if kind == 3:
+        return content[at], at + 1
+    if kind in (4, 5, 6):
+        number, at = _varint(content, at)
+        return _signed(number), at
+    if kind == 7:
+        return None, at + 8
+    if kind == 8:
+        length, at = _varint(content, at)
+        return None, at + length
+    if kind == _STRUCT:
+        return _struct(content, at, depth + 1)
+    if kind in (*_LISTS, _MAP) and depth < _MOST_DEPTH:
+        return None, _after_elements(content, at, kind, depth + 1)
+    raise ValueError(f"a header of a page has no field of the type {kind}")
+
+
+def _after_elements(content: bytes, at: int, kind: int, depth: int) -> int:
+    """Return where a list, set or map ends: nothing that is of use here, but Arrow would skip it too."""
+    if kind == _MAP:
+        n, at = _varint(content, at)
+        kinds = [content[at] >> 4, content[at] & 15] if n else []
+        at += bool(n)
+    else:
+        n, kinds = content[at] >> 4, [content[at] & 15]
+        at += 1
+        if n == 15:
+            n, at = _varint(content, at)
+    for _ in range(n):
+        for one in kinds:
+            at = at + 1 if one in (1, 2) else _value(content, at, one, depth)[1]
+        content[at - 1]  # no further than there is something
+    return at
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = content[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at
+        if shift > 63:
+            raise ValueError("a number of a header is too long")
+
+
+def _signed(number: int) -> int:
+    return number >> 1 ^ -(number & 1)
