@@ -23,6 +23,7 @@ from .catalog_rs2 import round_views
 from .catalog_views import document_views, insert, quoted, result_views
 from .errors import LakeError
 from .lake import LOG, Lake, read_json, readable_jsons
+from .locked_duckdb import lock
 from .places import local, open_to_duckdb, versions
 from .processes import Process
 from .publish import publishing
@@ -71,6 +72,7 @@ def build_catalog(lake: Lake) -> None:
             try:
                 with duckdb.connect(str(temporary)) as connection:
                     open_to_duckdb(connection, lake.root)
+                    lock(connection, lake)
                     fill_catalog(connection, lake)
                     connection.execute("checkpoint")  # which `close` does too, and is silent where the disk is full
             except duckdb.Error as error:
@@ -155,6 +157,7 @@ def connect(lake: Lake) -> Any:
     It is attached to a database of its own in memory: DuckDB shares one open file among all connections of a process,
     so an older reader would hide what was published since. A lake that was moved gets its views in memory, because
     those in the file name the old place; and so does one that is being cleaned, or was until somebody killed that.
+    Nothing but the lake can be read through it.
     """
     if not lake.catalog.exists():
         raise LakeError(f'"{lake.root}" has no catalogue yet; `tamis catalog rebuild` makes it')
@@ -167,6 +170,7 @@ def connect(lake: Lake) -> Any:
     if moved or lease_of(lake).exists():
         connection.execute("use memory")
         fill_catalog(connection, lake)
+    lock(connection, lake)
     return connection
 
 

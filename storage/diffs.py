@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from .errors import LakeError
 from .fingerprint import TableDigest
 from .lake import Lake
+from .locked_duckdb import lock
 from .places import open_to_duckdb
 from .publish import DIGEST_FIELD, PARQUET, publishing, temporary_path
 from .snapshots import Snapshot
@@ -175,6 +176,7 @@ def differing(lake: Lake, before: Side, now: Side) -> Iterator[Difference]:
     try:
         with duckdb.connect(str(spill / "diff.duckdb"), config=config) as connection:
             open_to_duckdb(connection, lake.root)
+            lock(connection, lake)
             yield Difference(lake, connection, before, now)
     except duckdb.Error as error:
         raise LakeError(f"the runs cannot be compared: {str(error).splitlines()[0]}") from error

@@ -21,6 +21,7 @@ from .fingerprint import TableDigest, fingerprint
 from .ingest import FileRecord, IngestOptions, Pack, load_packs, load_shards, stat_of
 from .inputs import InputFile
 from .lake import Lake, read_json
+from .locked_duckdb import lock
 from .places import open_to_duckdb
 from .publish import temporary_path
 from .readers import Map
@@ -261,6 +262,7 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
     try:
         with duckdb.connect(config={**lake.memory.query_config, "temp_directory": str(spill)}) as connection:
             open_to_duckdb(connection, lake.root)
+            lock(connection, lake)
             connection.register("superseded", superseded.select(["shard", "row"]))
             found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()
     except duckdb.Error as error:
