@@ -17,6 +17,7 @@ from ..storage.disks import disk_error
 from ..storage.errors import TamisError
 from ..storage.memory_lack import lack_of_memory
 from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_serving, cli_working
+from .printing import complain
 
 app = typer.Typer(
     name="tamis", help="Choose the documents that a language model should be trained on.", no_args_is_help=True,
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> Any:
         app(arguments)
     except TamisError as raised:
         error = disk_error(raised, STDOUT) or raised
-        typer.echo(f"tamis: {error}", err=True)
+        complain(str(error))
         sys.exit(error.exit_code)
     except Exception as error:
         if isinstance(error, MemoryError):
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> Any:
             raise
         else:
             said = str(found)
-        typer.echo(f"tamis: {said}", err=True)
+        complain(said)
         sys.exit(1)
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from .printing import harmless
+
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -51,21 +53,21 @@ class Reporter:
     def say(self, message: str) -> None:
         """Print a line for people."""
         if not self.quiet:
-            self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(harmless(message), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, total: int, name: str, unit: str, done: int) -> Iterator[Advance]:
         columns = [
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Speed(unit),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         ]
         with Progress(*columns, console=self.console, transient=True, speed_estimate_period=300) as progress:
-            task = progress.add_task(name, total=total, completed=done, note="")
-            yield lambda size, note="": progress.update(task, advance=size, note=note)
+            task = progress.add_task(harmless(name), total=total, completed=done, note="")
+            yield lambda size, note="": progress.update(task, advance=size, note=harmless(note))
 
 
 class _Lines:
@@ -87,7 +89,7 @@ class _Lines:
         found = (
             f"{self._name}: {self._done:,} of {self._total:,}{speed}{note and ', ' + note}, about {left:,.0f} s left"
         )
-        print(found, file=sys.stderr)  # noqa: T201
+        print(harmless(found), file=sys.stderr)  # noqa: T201
         self._last = now
 
 

@@ -5,9 +5,9 @@ a pipe got before a query failed halfway is not called back, and the exit code s
 """
 
 import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ from ..storage.lake import Lake
 from ..storage.plugins import nearest
 from ..storage.publish import json_ready
 from ..storage.result_files import result_target, result_text, write_parquet
-from .printing import print_table
+from .printing import as_json, harmless, print_table
 
 FORMATS = ("table", "csv", "json", "parquet")
 ROWS_SHOWN = 1_000
@@ -50,12 +50,28 @@ def answer(lake: Lake, query: str, form: str | None = None, output: Path | None 
         if form == "table":
             _print(connection)
         elif output is None:
-            _write(connection, form, sys.stdout)
+            _write(connection, form, _ForEyes() if sys.stdout.isatty() else sys.stdout)
         else:
             with result_text(lake, output) as file:
                 _write(connection, form, file)
     except duckdb.Error as error:
         raise ConfigError(f"the query failed: {error}") from None
+
+
+class _ForEyes(StringIO):
+    """A terminal that is told nothing but text; into pipes and files data go as they are."""
+
+    def write(self, text: str) -> int:
+        """Write what is harmless."""
+        return sys.stdout.write(harmless(text))
+
+
+class _UnixLines:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _form(form: str | None, output: Path | None) -> str:
@@ -109,21 +125,15 @@ def _write_json(columns: Sequence[str], rows: Iterator[Sequence[Any]], file: Tex
     """Write a list of objects, one a line; NaN becomes null and bytes become hex."""
     file.write("[")
     for number, row in enumerate(rows):
-        file.write((",\n" if number else "\n") + _as_json(dict(zip(columns, row, strict=True))))
+        file.write((",\n" if number else "\n") + as_json(dict(zip(columns, row, strict=True))))
     file.write("\n]\n")
 
 
 def _write_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]], file: TextIO) -> None:
     """Write CSV with a head; lists and objects are JSON."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(_UnixLines(file))  # told to end lines with "\n", it does not quote a "\r" before Python 3.13
     writer.writerow(columns)
-    writer.writerows(
-        [_as_json(v) if isinstance(v, (list, tuple, dict)) else json_ready(v) for v in row] for row in rows
-    )
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(json_ready(value), ensure_ascii=False, default=str)
+    writer.writerows([as_json(v) if isinstance(v, (list, tuple, dict)) else json_ready(v) for v in row] for row in rows)
 
 
 def _write_parquet(lake: Lake, output: Path, result: Any) -> None:

@@ -192,7 +192,8 @@ def print_plugin(name: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_line(f"{found['kind']} {name}\n\n{found['about']}\n")
+    for line in (f"{found['kind']} {name}", "", *found["about"].splitlines(), ""):
+        print_line(line)
     rows = [[p["name"], p["values"], str(p["default"]), p["about"]] for p in found["parameters"]]
     print_table(["parameter", "values", "default", "meaning"], rows)
 
