@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
+from ..storage.model_files import refuse_pickles
 from .causal_model import CausalModel
 from .causal_tokens import read_tokenizer
 from .torch_batches import batch_threads, tokens_a_batch
@@ -56,10 +57,12 @@ def read_causal_model(folder: Path, precision: str) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    refuse_pickles(folder)
     with reading(folder, "losses", "a causal language model of transformers"):
         model, found = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch_type(precision), local_files_only=True, output_loading_info=True
-        )
+            str(folder), dtype=torch_type(precision), local_files_only=True, output_loading_info=True,
+            trust_remote_code=False, use_safetensors=True,  # without the first it asks at the terminal
+        )  # fmt: skip
     if lacking := sorted(found["missing_keys"]):
         raise ConfigError(
             f'losses: "{folder}" lacks {len(lacking)} weights of a causal language model, such as {lacking[0]}; '

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..storage.errors import ConfigError
+from ..storage.model_files import refuse_pickles
 from .canonical_batches import Shape, batches
 from .torch_batches import batch_threads, map_batches, run_in_parts, tokens_a_batch
 from .torch_precision import placed
@@ -119,8 +120,12 @@ def _read(folder: Path) -> Any:
     """Return the SentenceTransformer of a folder."""
     from sentence_transformers import SentenceTransformer
 
+    refuse_pickles(folder)
     with reading(folder, "embeddings", "a sentence-transformers model"):
-        return SentenceTransformer(str(folder), device="cpu", local_files_only=True).eval()
+        return SentenceTransformer(
+            str(folder), device="cpu", local_files_only=True, trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        ).eval()  # fmt: skip
 
 
 def _windows_of(backend: Any, max_tokens: int) -> Tokenizer:

@@ -47,6 +47,17 @@ def model_folder(model: str, owner: str = "sentence-transformers/") -> Path:
     return _from_hub(model if "/" in model else f"{owner}{model}")
 
 
+def refuse_pickles(folder: Path) -> None:
+    """Raise ConfigError for a model whose weights are pickles: reading one may run what its author wrote into it."""
+    for pattern in ("pytorch_model*.bin", "adapter_model*.bin"):
+        for found in sorted(folder.rglob(pattern)):
+            if not any(found.parent.glob("*.safetensors")):
+                raise ConfigError(
+                    f'model: "{found}" holds its weights as a pickle, which may run code when it is read; expected '
+                    "safetensors: take a revision of the model that has them, or convert it where you trust it"
+                )
+
+
 def model_digest(folder: Path, files: Iterable[Path] | None = None) -> str:
     """Return what names the content of a model's files: those given, or all that a loader may read."""
     chosen = sorted(_loaded(folder) if files is None else files)
