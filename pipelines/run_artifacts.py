@@ -21,11 +21,10 @@ from prefect.events import emit_event
 from prefect.logging import get_logger
 
 from ..storage.lake import Lake
-from ..storage.markdown import markdown_table
+from ..storage.markdown import markdown_table, plain
 from ..storage.places import is_local
 from .diff_printing import diff_sentences
 from .news import News, news
-from .printing import shown
 from .progress import Advance, Reporter
 from .run_report import REPORT
 from .runs import RunRecord
@@ -121,8 +120,8 @@ def _news(record: RunRecord, found: News | None) -> str:
     since = "" if found.since is None else f" since run `{found.since}`"
     parts = [f"# What is new{since}\n\n{found.text}."]
     for name, _, files in found.named():
-        parts.append(f"**{name}**\n\n" + "\n".join(f"- {_plain(file)}" for file in files))
-    parts += [_plain(sentence) for sentence in diff_sentences(record.diff)]
+        parts.append(f"**{name}**\n\n" + "\n".join(f"- {plain(file)}" for file in files))
+    parts += [plain(sentence) for sentence in diff_sentences(record.diff)]
     counts: dict[str, list[int]] = {}
     for stage in record.stages:
         pair = counts.setdefault(stage.name, [0, 0])
@@ -135,12 +134,7 @@ def _concerns(record: RunRecord) -> str:
     lines = [record.error] if record.error else []
     lines += [f"alarm {a['name']}: step {a['step']}: {a['message']}" for a in record.alarms]
     lines += [f"warning: {w}" for w in record.warnings]
-    return "\n".join(f"- {_plain(line)}" for line in lines) or "Nothing: no error, alarm or warning."
-
-
-def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is: names of files and reasons come from the corpus."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", shown(text).replace("\n", " "))
+    return "\n".join(f"- {plain(line)}" for line in lines) or "Nothing: no error, alarm or warning."
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from ..storage.disks import Reserve
 from ..storage.errors import DiskError
 from ..storage.lake import LOG, Lake, read_json, readable_jsons
 from ..storage.locks import Hold
+from ..storage.manifest_shapes import known
 from ..storage.memory_limits import give_back, peak_resident
 from ..storage.places import is_local
 from ..storage.processes import HOST, Process, this_process
@@ -256,7 +257,8 @@ def load_run(lake: Lake, run: str) -> RunRecord | None:
 
 
 def _record(found: dict[str, Any]) -> RunRecord:
-    return RunRecord(**{**found, "stages": [Stage(**s) for s in found["stages"]]})
+    stages = [Stage(**known(Stage, s)) for s in found["stages"]]
+    return RunRecord(**{**known(RunRecord, found), "stages": stages})
 
 
 def _now() -> str:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from .errors import ConfigError
+from .errors import ConfigError, LakeError
 from .lake import read_json, read_table
+from .manifest_shapes import mixture_problem
 from .places import local, place
 from .token_export import SPANS
 
@@ -35,6 +36,8 @@ class ExportedTokens:
                 f'"{self.folder}" is a mixture of the format {self.manifest.get("format")!r}, expected one of tokens; '
                 "`tamis export RUN --format tokens` writes it"
             )
+        if problem := mixture_problem(self.manifest):
+            raise LakeError(f'"{self.folder / "manifest.json"}" is no manifest of tamis: {problem}; export it again')
         shards = [f for f in self.manifest["files"] if f["file"].startswith(_BIN) and "tokens" in f]
         self._files = [self.folder / f["file"] for f in shards]
         self._ends = np.cumsum([f["tokens"] for f in shards], dtype=np.int64)

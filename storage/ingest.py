@@ -20,6 +20,7 @@ from .errors import InputError
 from .fingerprint import file_sha256, fingerprint
 from .inputs import InputFile
 from .lake import Lake, read_jsons
+from .manifest_shapes import known
 from .places import presence
 from .quarantine import QuarantineWriter
 from .readers import BadRecord, Map, ReadOptions, change_since, read_records
@@ -211,7 +212,7 @@ def load_packs(lake: Lake, corpus: str, reader: str) -> Iterator[Pack]:
     for found in read_jsons(paths):
         if found["reader"] != reader:
             continue
-        files = tuple(FileRecord(**f) for f in found["files"])
+        files = tuple(FileRecord(**known(FileRecord, f)) for f in found["files"])
         pack = Pack(found["key"], reader, files, load_shards(lake, corpus, found["shards"]))
         is_whole = all(shard_there(shard.path) for shard in pack.shards)
         if any(file.quarantined for file in files):
@@ -224,7 +225,11 @@ def load_shards(lake: Lake, corpus: str, found: list[dict[str, Any]]) -> tuple[S
     """Return shards from their JSON form."""
     return tuple(
         Shard(
-            s["digest"], s["rows"], s["n_bytes"], tuple(Span(**p) for p in s["spans"]), lake.shard(corpus, s["digest"])
+            s["digest"],
+            s["rows"],
+            s["n_bytes"],
+            tuple(Span(**known(Span, p)) for p in s["spans"]),
+            lake.shard(corpus, s["digest"]),
         )
         for s in found
     )

@@ -281,7 +281,7 @@ def _making(lake: Lake) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             for child in path.iterdir():
                 _remove(child)
             path.rmdir()

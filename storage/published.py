@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import LakeError
+from .manifest_shapes import check_shape
 from .places import is_local, parquet_source, published_source, read_all
 
 AT_ONCE = 256
@@ -28,9 +29,11 @@ def _parsed(path: Path, content: bytes | Exception) -> Any:
     try:
         if isinstance(content, Exception):
             raise content
-        return json.loads(content)
-    except (ValueError, OSError) as error:
+        value = json.loads(content)
+        check_shape(path, value)
+    except (ValueError, OSError, RecursionError) as error:  # one that is of another shape is a ValueError too
         raise LakeError(f'"{path}" cannot be read ({error}); `tamis verify` lists what is damaged') from error
+    return value
 
 
 def read_jsons(paths: Sequence[Path]) -> Iterator[Any]:

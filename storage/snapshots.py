@@ -22,6 +22,7 @@ from .ingest import FileRecord, IngestOptions, Pack, load_packs, load_shards, st
 from .inputs import InputFile
 from .lake import Lake, read_json
 from .locked_duckdb import lock
+from .manifest_shapes import known
 from .places import open_to_duckdb
 from .publish import temporary_path
 from .readers import Map
@@ -185,7 +186,7 @@ def _manifest(snapshot: Snapshot, packs: dict[str, str]) -> dict[str, Any]:
 def load_snapshot(lake: Lake, corpus: str, key: str) -> Snapshot:
     """Return a published snapshot. Raises LakeError where it is damaged or missing."""
     found = read_json(lake.snapshot(corpus, key) / "manifest.json")
-    files = tuple(FileRecord(**f) for f in found["files"])
+    files = tuple(FileRecord(**known(FileRecord, f)) for f in found["files"])
     shards = load_shards(lake, corpus, found["shards"])
     return Snapshot(lake, corpus, key, found["reader"], shards, files, found["counts"])
 

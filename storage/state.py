@@ -35,8 +35,13 @@ def load_state(path: Path, kind: type[T]) -> T:
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is no dataclass")
     tensors, text = _read(path)
-    plain = json.loads(text)
-    return kind(**{f.name: _join(plain[f.name], tensors) for f in fields(kind)})
+    try:
+        plain = json.loads(text)
+        return kind(**{f.name: _join(plain[f.name], tensors) for f in fields(kind)})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise LakeError(
+            f'"{path}" holds no {kind.__name__} ({error!r}); remove it, the next run makes it again'
+        ) from error
 
 
 def check_state(path: Path) -> None:

@@ -1,0 +1,179 @@
+"""A lake from a stranger: paths that climb out, manifests of another shape, links; markup in what is written."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+
+import pytest
+import tamis
+from small_flow import make_case
+from tamis.pipelines.comparison_page import comparison_page
+from tamis.pipelines.runs import load_runs
+from tamis.storage.catalog import build_catalog
+from tamis.storage.errors import LakeError
+from tamis.storage.exported_tokens import ExportedTokens
+from tamis.storage.lake import Lake, remove_stale
+from tamis.storage.manifest_shapes import Below, Key
+from tamis.storage.markdown import markdown_table, plain
+from tamis.storage.publish import HOST
+from tamis.storage.snapshots import newest
+from tamis.storage.verify import verify
+
+STEPS = [{"name": "clean", "filter": {"too_short": "stats.n_words >= 5"}}]
+SCRIPT = "</script><script>alert(1)</script>"
+MARKUP = [
+    SCRIPT,
+    "<img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1))",
+    "|a|b|",
+    "`code`",
+    "# head\n\n- a",
+    "\\",
+    "&lt;",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return tamis.run(make_case(tmp_path_factory.mktemp("made"), n=20, files=1, steps=STEPS), "small").lake
+
+
+@pytest.fixture
+def lake(made, tmp_path):
+    return Lake.open(shutil.copytree(made.root, tmp_path / "lake"))
+
+
+def rewritten(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def manifest_of(lake, kind):
+    return next((lake.root / kind).glob("**/manifest.json"))
+
+
+@pytest.mark.parametrize("name", ["../../../../secret", "/dev/zero", "/etc/passwd", "a/../../b", "..", "", "a\0b"])
+def test_names_in_manifests_do_not_climb_out(lake, name):
+    path = manifest_of(lake, "mixtures")
+    rewritten(path, lambda m: m["files"][0].update(file=name))
+    found = list(verify(lake))  # /dev/zero would be read for ever
+    assert [d.file for d in found] == [str(path)] and "cannot be read" in found[0].problem
+    with pytest.raises(LakeError, match=r"no manifest of tamis|cannot be read"):
+        rewritten(path, lambda m: m.update(dtype="uint16", end=0))
+        ExportedTokens(path.parent)
+
+
+def test_keys_of_snapshots_and_shards_do_not_climb_out(lake):
+    for change in ({"snapshot": "../../../x"}, {"snapshot": "/x"}):
+        pointer = lake.corpus("web") / "newest.json"
+        before = pointer.read_bytes()
+        rewritten(pointer, lambda m, change=change: m.update(change))
+        with pytest.raises(LakeError, match=re.escape(str(pointer))):
+            newest(lake, "web")
+        pointer.write_bytes(before)
+    path = manifest_of(lake, "corpora/web")
+    rewritten(path, lambda m: m["shards"][0].update(digest="../../../../etc/passwd"))
+    with pytest.raises(LakeError, match=re.escape(str(path))):
+        newest(lake, "web")
+
+
+def test_a_mixture_of_objects_is_none(tmp_path):
+    manifest = {
+        "mixture": "m",
+        "key": "k",
+        "run": "r",
+        "format": "tokens",
+        "rows": 1,
+        "tokens": 1,
+        "bytes": 1,
+        "end": 0,
+    }
+    files = [{"file": "tokens-0.bin", "sha256": "", "tokens": 1}]
+    for dtype in ("O", "object", "V8", "float64", ["uint16"]):
+        (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "end": 0, "files": files, "dtype": dtype}))
+        with pytest.raises(LakeError):
+            ExportedTokens(tmp_path)
+
+
+CONTENTS = ["null", "[]", "{}", '{"a": 1}', "[" * 100_000, "1e999", '"x"', "\xff"]
+
+
+@pytest.mark.parametrize("kind", ["newest.json", "manifest.json", "run.json", "feature.json", "uses.json"])
+def test_manifests_of_another_shape_are_a_lake_error(lake, kind):
+    for content in CONTENTS:
+        for path in lake.root.rglob(kind):
+            path.write_bytes(content.encode("latin-1"))
+        with contextlib.suppress(LakeError):
+            assert all(damage.file for damage in verify(lake))
+        list(load_runs(lake))
+        try:
+            build_catalog(lake)
+        except LakeError as error:
+            assert "cannot be read" in str(error)
+
+
+def test_links_in_scratch_space_are_removed_and_not_followed(lake, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept").write_text("x")
+    dead = 2**22 + 1  # above the largest number of a process
+    (lake.scratch / f"{HOST}~{dead}~x~link").symlink_to(tmp_path / "mine")
+    remove_stale(lake.scratch)
+    assert (tmp_path / "mine" / "kept").exists() and not any(lake.scratch.glob("*~link"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_among_raw_files_is_the_file_that_it_names(tmp_path, read):
+    """A pattern is written by the user, and so are links below it: they are followed, as the shell does."""
+    (tmp_path / "secret").write_text("text")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").symlink_to(tmp_path / "secret")
+    (tmp_path / "raw" / "loop.txt").symlink_to(tmp_path / "raw" / "loop.txt")
+    from tamis.storage.inputs import list_inputs
+
+    (file,) = list_inputs(["raw/*"], tmp_path)
+    assert file.name == "raw/a.txt" and file.path.resolve() == tmp_path / "secret"
+
+
+def test_markup_in_ids_sources_and_files_is_text_everywhere(tmp_path):
+    config = make_case(tmp_path, n=20, files=1, steps=STEPS)
+    lines = [{"id": f"{m}{i}", "source": m, "text": f"one two three four five six {m}", "meta": {"url": m}}
+             for i, m in enumerate(MARKUP)]  # fmt: skip
+    (tmp_path / "raw" / "<b>x<").write_text("a", encoding="utf-8")
+    (tmp_path / "raw" / "<script>.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n{bad\n", encoding="utf-8")
+    run = tamis.run(config, "small")
+    report = (run.lake.run(run.id) / "report.html").read_text(encoding="utf-8")
+    card = next((run.lake.root / "mixtures").glob("*/*/card.md")).read_text(encoding="utf-8")
+    assert "<script>alert" not in report and "<img" not in report and "Content-Security-Policy" in report
+    assert not re.search(r"(?<!\\)[<\[`]", re.sub(r"`[\w.: -]*`", "", card)), card
+    described = json.loads(next((run.lake.root / "mixtures").glob("*/*/croissant.json")).read_bytes())
+    assert described["@type"] == "sc:Dataset"
+    page = comparison_page(tamis.compare(run.lake, [run.id, run.id], samples=3))
+    data = page[page.index("application/json") :]
+    assert "<img" not in data.partition("</script>")[0] and page.count("</script>") == page.count("<script")
+
+
+def test_markdown_shows_texts_as_they_are():
+    assert plain("a_b c_ <b> [x](y) `z` \\ | #\n\x1b") == "a_b c\\_ \\<b\\> \\[x\\](y) \\`z\\` \\\\ \\|" + " \\#  "
+    table = markdown_table(["name", "n"], [[MARKUP[5], 1], ["flow `near_code`", 2], ["|x", 3]])
+    assert table.count("\n") == 4 and "flow `near_code`" in table and "\\|x" in table
+
+
+@pytest.mark.parametrize("good", ["a", "part-00000.parquet", "x/y.json", "..a", "a..b"])
+def test_names_that_are_allowed(good):
+    import msgspec
+
+    assert msgspec.convert(good, Below) == good
+    assert "/" in good or good.startswith(".") or msgspec.convert(good, Key) == good
+
+
+def test_what_a_newer_tamis_put_into_a_record_is_passed_over(lake):
+    """Found by fuzzing: a stage with a key of another name was a TypeError."""
+    for path in lake.root.glob("runs/*/run.json"):
+        rewritten(path, lambda r: r.update(more=1, stages=[{**s, "sec": 1} for s in r["stages"]]))
+    for path in lake.root.glob("corpora/web/**/*.json"):
+        if path.name != "newest.json":
+            rewritten(path, lambda m: m.update(files=[{**f, "more": 1} for f in m["files"]]))
+    assert list(load_runs(lake)) and newest(lake, "web").files
