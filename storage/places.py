@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from .errors import ConfigError, LakeError
+from .possible_paths import possible
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.+)", re.DOTALL)
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"})
@@ -37,14 +38,17 @@ def is_url(text: str) -> bool:
 
 
 def place(text: str | Path, below: Path | None = None) -> Path:
-    """Return the place that a text means, a relative path from `below` on. Raises ConfigError for an unknown store."""
+    """Return the place that a text means, a relative path from `below` on.
+
+    Raises ConfigError for an unknown store, and for what cannot be a path here.
+    """
     if not isinstance(text, str):
-        return text if below is None or not is_local(text) else below / text
+        return possible(text if below is None or not is_local(text) else below / text)
     if not is_url(text):
         if text.partition(":/")[0] in ATOMIC and ":/" in text:  # else a folder of that name would be made
             raise ConfigError(f'"{text}" is no place in a store: expected {text.partition(":")[0]}://bucket/folder')
         path = Path(text.removeprefix("file://").removeprefix("local://"))
-        return path if below is None else below / path
+        return possible(path if below is None else below / path)
     try:
         from .store_paths import StorePath
     except ImportError:
