@@ -10,7 +10,7 @@ BENCHMARKS ?= $(basename $(notdir $(shell grep -l 'add_argument."data"' tests/be
 READY := .venv/.installed
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow test-minimum audit lint types bench constraints clean
+.PHONY: demo test test-slow test-minimum fuzz audit lint types bench constraints clean
 
 demo: $(READY)
 	@.venv/bin/tamis run demo
@@ -34,6 +34,12 @@ test-minimum:
 audit:
 	@mkdir -p build && python3 -m venv --clear build/audit && build/audit/bin/python $(PIP) install -qq pip-audit
 	@build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
+# Bytes are mutated for MINUTES: everything that reads what somebody else wrote. Findings go to build/fuzzed.
+MINUTES ?= 10
+fuzz: $(READY)
+	@mkdir -p .venv/link && ln -sfn "$(CURDIR)" .venv/link/tamis
+	@PYTHONPATH=.venv/link .venv/bin/python tests/fuzzing.py --minutes $(MINUTES)
 
 lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q .

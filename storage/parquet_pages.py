@@ -100,12 +100,18 @@ def _pages(handle: BinaryIO, chunk: Any) -> Iterator[Page]:
             fields, n_header = _header(handle, at)
         except (IndexError, ValueError):
             return
-        data = fields.get(5) or fields.get(8) or {}
-        is_dictionary = fields.get(1) == _DICTIONARY_PAGE
-        encoding = data.get(2 if 5 in fields else 4, 0)
-        yield Page(is_dictionary, encoding, max(0, data.get(1, 0)), max(0, fields.get(2, 0)))
-        n_values += 0 if is_dictionary else max(0, data.get(1, 0))
-        at += n_header + max(0, fields.get(3, 0))
+        data = next((found for name in (5, 8) if isinstance(found := fields.get(name), dict)), {})
+        is_dictionary = _count(fields, 1) == _DICTIONARY_PAGE
+        n_here = _count(data, 1)
+        yield Page(is_dictionary, _count(data, 2 if data is fields.get(5) else 4), n_here, _count(fields, 2))
+        n_values += 0 if is_dictionary else n_here
+        at += n_header + _count(fields, 3)
+
+
+def _count(fields: dict[int, Any], name: int) -> int:
+    """Return a number of a header, 0 where something else has its place, which Arrow passes over."""
+    found = fields.get(name)
+    return max(0, found) if isinstance(found, int) else 0
 
 
 def _header(handle: BinaryIO, at: int) -> tuple[dict[int, Any], int]:

@@ -51,7 +51,7 @@ def test_pickled_weights_are_refused(model, tmp_path, name):
     for path in folder.rglob("*.safetensors"):
         torch.save(Evil(tmp_path / "owned"), path.with_name(name))
         path.unlink()
-    with pytest.raises(ConfigError, match="holds its weights as a pickle.*expected safetensors"):
+    with pytest.raises(ConfigError, match=r"holds its weights as a pickle.*expected safetensors"):
         load(folder)
     assert not (tmp_path / "owned").exists()
 
