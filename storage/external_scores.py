@@ -159,8 +159,10 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 def _read(file: InputFile, columns: Sequence[str]) -> pa.Table:
     try:
         with pq.ParquetFile(parquet_source(file.path)) as parquet:
-            return parquet.read(list(dict.fromkeys(columns)))
-    except (pa.ArrowException, OSError) as error:
+            table = parquet.read(list(dict.fromkeys(columns)))
+        table.validate(full=True)  # UTF-8
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ConfigError(f'"{file.name}" cannot be read as Parquet ({error}); make it again') from error
 
 
@@ -168,7 +170,7 @@ def _read(file: InputFile, columns: Sequence[str]) -> pa.Table:
 def _footer(path: Path, mtime_ns: int, size: int) -> pa.Schema:
     try:
         return pq.read_schema(parquet_source(path))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ConfigError(f'"{path}" cannot be read as Parquet ({error}), expected a Parquet file of scores') from error
 
 
