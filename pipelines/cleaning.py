@@ -15,7 +15,9 @@ from ..storage.catalog import build_catalog
 from ..storage.errors import DiskError, LakeError
 from ..storage.lake import LOG, Lake, read_json
 from ..storage.listings import Listing
+from ..storage.places import is_local
 from ..storage.references import Needed, References
+from ..storage.sums import gather
 from ..storage.sweeping import Artefact, artefacts, clock, held, lease, remove, unneeded
 from .keep_entry import Keep
 from .runs import RunRecord, goes_on, load_run, load_runs
@@ -129,6 +131,8 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
                 raise
             lake.catalog.unlink()  # there is no room for two, and it names what is gone
             build_catalog(lake)
+        if is_local(lake.root):
+            gather(lake.root)
     return found
 
 

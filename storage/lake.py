@@ -5,7 +5,6 @@ immutable once published. Paths are made here and nowhere else, so that the layo
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +14,11 @@ from typing import Any, cast
 import pyarrow as pa
 
 from .errors import LakeError
+from .lake_format import FORMAT, check_format, marked
 from .memory import Budget
 from .places import ATOMIC, is_local, place, scratch_of
 from .processes import Process
-from .publish import publish_bytes, publish_json, publish_link, publish_table, temporary_path
+from .publish import MARKER, publish_bytes, publish_json, publish_link, publish_table, temporary_path
 from .published import open_parquet, read_json, read_jsons, read_table, readable_jsons, whole
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "scratch_folder", "whole",
 ]  # fmt: skip
 
-FORMAT = 1
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 """What entries of the configuration may be called: names become folders."""
 USES = ("features", "states", "scores", "models", "draws")
@@ -60,7 +59,7 @@ class Lake:
                     f'no lake at "{lake.root}" (it has no lake.json); `tamis run` or `tamis ingest` makes one'
                 )
             _make(lake)
-        _check_format(lake)
+        check_format(lake.root)
         return lake
 
     @classmethod
@@ -71,7 +70,7 @@ class Lake:
         """
         lake = cls(_whole_place(root))
         if lake.is_there:
-            _check_format(lake)
+            check_format(lake.root)
         else:
             _check_empty(lake)
         return lake
@@ -83,7 +82,7 @@ class Lake:
 
     @property
     def _marker(self) -> Path:
-        return self.root / "lake.json"
+        return self.root / MARKER
 
     @property
     def scratch(self) -> Path:
@@ -223,12 +222,6 @@ def remove_stale(folder: Path) -> None:
             _remove(leftover)
 
 
-def _check_format(lake: Lake) -> None:
-    found = read_json(lake._marker).get("format")
-    if found != FORMAT:
-        raise LakeError(f'"{lake.root}" has format {found!r}, this tamis reads {FORMAT}; use the tamis that made it')
-
-
 def _check_empty(lake: Lake) -> None:
     """Raise LakeError where a lake would be made among other files; scratch space is of a command that was killed."""
     with _making(lake):
@@ -246,7 +239,7 @@ def _make(lake: Lake) -> None:
     with _making(lake):
         lake.root.mkdir(parents=True, exist_ok=True)
         if is_local(lake.root):
-            publish_json(lake._marker, {"format": FORMAT}, lake.scratch)
+            publish_bytes(lake._marker, marked(), lake.scratch)
         else:
             _make_in_store(lake)
 
@@ -254,7 +247,7 @@ def _make(lake: Lake) -> None:
 def _make_in_store(lake: Lake) -> None:
     """Make the marker where nobody else has: of two makers the second finds the first one's lake."""
     temporary = temporary_path(lake.scratch, "lake.json")
-    temporary.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="utf-8")
+    temporary.write_bytes(marked())
     try:
         cast("Any", lake._marker).put(temporary, create=True)
     except FileExistsError:

@@ -27,6 +27,8 @@ from .possible_paths import possible
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.+)", re.DOTALL)
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"})
 """The stores in which an object appears whole or not at all; a lake lies in no other."""
+SCRATCH = "tmp"
+"""Of a lake on this machine: the folder of what is being written."""
 CACHE_BYTES = 20 << 30
 """Of copies on this machine; those that were not used for longest go first. `TAMIS_CACHE_BYTES` says otherwise."""
 
@@ -208,7 +210,7 @@ def home(name: str) -> Path:
 def scratch_of(root: Path) -> Path:
     """Return the folder on this machine in which files of a lake are written before they are published."""
     if is_local(root):
-        return root / "tmp"
+        return root / SCRATCH
     return home("scratch") / f"{hashlib.blake2b(str(root).encode(), digest_size=8).hexdigest()}-{root.name}"
 
 

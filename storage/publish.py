@@ -24,10 +24,12 @@ import pyarrow.parquet as pq
 
 from .disks import writing
 from .fingerprint import TableDigest
-from .places import is_local
-from .processes import HOST as HOST
+from .places import SCRATCH, is_local
 from .processes import this_process
+from .sums import note, note_gone
 
+MARKER = "lake.json"
+"""The file that makes a folder a lake."""
 DIGEST_FIELD = b"tamis.digest"
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
 """How every Parquet file of the lake is written; the checksums are compared when its pages are read."""
@@ -67,6 +69,8 @@ def move_into_place(temporary: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync(temporary, os.O_RDWR)
+    if root := _lake_of(temporary.parent):
+        note(root, target, temporary)
     status = temporary.stat()
     temporary.replace(target)
     _sync(target.parent, os.O_RDONLY)
@@ -81,6 +85,21 @@ def open_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWrit
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+_LAKES: dict[Path, Path] = {}
+
+
+def _lake_of(folder: Path) -> Path | None:
+    """Return the lake whose scratch folder a temporary file lies in, None where that is of none, or not made yet."""
+    if folder not in _LAKES:
+        above = next((p.parent for p in (folder, *folder.parents) if p.name == SCRATCH), None)
+        if above is None or not (above / MARKER).exists():
+            return None
+        if len(_LAKES) > 1_000:  # folders of models are used once
+            _LAKES.clear()
+        _LAKES[folder] = above
+    return _LAKES[folder]
 
 
 class _Published:
@@ -112,6 +131,8 @@ def take_back(path: Path) -> None:
     """Remove a published file or folder that was needed for a while; what is not there needs no removal."""
     is_folder = path.is_dir()
     files = [p for p in path.rglob("*") if p.is_file()] if is_folder else [path]
+    if is_local(path) and (root := next((p for p in path.parents if (p / MARKER).exists()), None)):
+        note_gone(root, [file.relative_to(root).as_posix() for file in files])
     with contextlib.suppress(OSError):
         _PUBLISHED.add(-sum(file.stat().st_size for file in files))
     if is_folder:
@@ -183,10 +204,14 @@ class GrowingFile:
         self._shown = False
 
     def show(self) -> None:
-        """Let others see what there is."""
-        if self._file != self._target and not self._shown:
+        """Let others see what there is, and note its digest."""
+        if self._shown:
+            return
+        if self._file != self._target:
             publish_bytes(self._target, self._file.read_bytes(), self._scratch)
-            self._shown = True
+        elif root := _lake_of(self._scratch):
+            note(root, self._target, self._target)
+        self._shown = True
 
 
 def publish_json(target: Path, value: Any, scratch: Path) -> None:

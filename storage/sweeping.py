@@ -23,6 +23,7 @@ from .listings import Listing, listing_of
 from .places import (
     abandon_upload,
     age_of,
+    is_local,
     now_at,
     remove_empty,
     remove_files,
@@ -31,6 +32,7 @@ from .places import (
 )  # fmt: skip
 from .processes import Process, this_process
 from .references import KINDS, Kind, Needed
+from .sums import note_gone
 
 SILENT = 15 * 60
 """Seconds after which the lease of another machine counts as left behind; a sweep renews its own every few."""
@@ -63,9 +65,9 @@ class Artefact:
     """Whether it is there without a file, too."""
 
 
-def held(lake: Lake) -> Listing:
-    """Look at all that a lake holds beside mixtures and catalogue."""
-    return listing_of(lake.root, {kind.pattern.partition("/")[0] for kind in KINDS})
+def held(lake: Lake, more: Iterable[str] = ()) -> Listing:
+    """Look at all that a lake holds beside mixtures and catalogue, and at `more` of its files and folders."""
+    return listing_of(lake.root, {*more, *(kind.pattern.partition("/")[0] for kind in KINDS)})
 
 
 def clock(lake: Lake) -> float:
@@ -139,6 +141,8 @@ def _remove(lake: Lake, kind: Kind, names: Collection[str]) -> None:
         for name in names:
             abandon_upload(lake.root, *name.removeprefix(f"{UPLOADS}/").rsplit("?", 1))
     else:
+        if kind.name != TEMPORARY and is_local(lake.root):
+            note_gone(lake.root, names)
         remove_files([_place(lake, name) for name in names])
 
 

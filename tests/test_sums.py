@@ -1,0 +1,69 @@
+"""The digests of a lake's files: what they find, and where a flipped bit is put back."""
+
+import random
+
+import pytest
+from tamis.storage.correcting import flipped_bit
+from tamis.storage.lake import Lake
+from tamis.storage.sums import gather, journals, read_sums, sum_of, sum_of_bytes
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 70_000])
+def test_a_flipped_bit_is_put_back_wherever_it_is(size):
+    rng = random.Random(size)
+    whole = rng.randbytes(size)
+    for place in {0, 8 * size - 1, *(rng.randrange(8 * size) for _ in range(20))}:
+        data = bytearray(whole)
+        data[place >> 3] ^= 1 << (place & 7)
+        assert flipped_bit(bytes(data), [sum_of_bytes(b"other"), sum_of_bytes(whole)]) == whole
+
+
+def test_what_is_no_flipped_bit_is_not_put_back():
+    whole = random.Random(0).randbytes(500)
+    two = bytes([whole[0] ^ 1, whole[1] ^ 1, *whole[2:]])
+    assert flipped_bit(two, [sum_of_bytes(whole)]) is None
+    assert flipped_bit(whole[:-1], [sum_of_bytes(whole)]) is None
+
+
+@pytest.fixture
+def lake(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    for i in range(3):
+        lake.publish_bytes(lake.root / "plans" / f"{i}.json", b"%d" % i)
+    return lake
+
+
+def test_any_bit_of_a_journal_is_found_and_the_others_are_still_known(lake):
+    (journal,) = journals(lake.root)
+    before, known = journal.read_bytes(), read_sums(lake.root).files
+    for place in range(0, 8 * len(before), 29):
+        data = bytearray(before)
+        data[place >> 3] ^= 1 << (place & 7)
+        journal.write_bytes(data)
+        found = read_sums(lake.root)
+        assert list(found.damaged) == [f"sums/{journal.name}"] and found.files == known
+
+
+def test_torn_and_foreign_lines_cost_themselves(lake):
+    (journal,) = journals(lake.root)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + b"nonsense\n" + lines[1] + lines[2][:20])
+    assert set(read_sums(lake.root).files) == {"plans/0.json", "plans/1.json"}
+
+
+def test_gathering_keeps_what_is_there(lake):
+    path = lake.root / "plans" / "0.json"
+    lake.publish_bytes(path, b"again")
+    assert len(read_sums(lake.root).files["plans/0.json"]) == 2
+    (lake.root / "plans" / "1.json").unlink()
+    gather(lake.root)
+    assert read_sums(lake.root).files == {
+        "plans/0.json": [sum_of(path)], "plans/2.json": [sum_of(lake.root / "plans" / "2.json")]
+    }  # fmt: skip
+    lake.publish_bytes(path, b"once more")
+    assert len(journals(lake.root)) == 2 and sum_of(path) in read_sums(lake.root).files["plans/0.json"]
+
+
+def test_what_lies_elsewhere_is_not_noted(lake, tmp_path):
+    lake.publish_bytes(tmp_path / "elsewhere.json", b"x")
+    assert all("elsewhere" not in name for name in read_sums(lake.root).files)
