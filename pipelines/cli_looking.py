@@ -143,10 +143,17 @@ def sql_command(
 
 def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Read every artefact again and compare it with its name; say what is damaged and what repairs it."""
-    from ..storage.verify import verify
+    from ..storage.verify import not_covered, verify
     from .summaries import print_damage
 
-    raise typer.Exit(print_damage(verify(open_lake(lake, config)), as_json))
+    home = open_lake(lake, config)
+    code = print_damage(verify(home), as_json)
+    if bare := not_covered(home):
+        said = "an object store, or a tamis that noted none, published them"
+        typer.echo(
+            f"of {len(bare):,} files no digest was noted ({said}): what they carry themselves was compared", err=True
+        )
+    raise typer.Exit(code)
 
 
 def rebuild_command(

@@ -60,8 +60,17 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         if (checkpoint := _read(folder, step)) is not None:
             return checkpoint
     if found:
-        raise LakeError(f'"{folder}" has no checkpoint that is whole; remove the folder, the training begins again')
+        raise LakeError(
+            f'"{folder}" has no checkpoint that is whole; `tamis repair` removes them, and the training begins again'
+        )
     return None
+
+
+def check_checkpoint(manifest: Path) -> None:
+    """Read a checkpoint and compare it with its digests. Raises LakeError where it is damaged."""
+    step = manifest.stem.removeprefix("step-")
+    if not step.isdigit() or _read(manifest.parent, int(step)) is None:
+        raise LakeError(f'"{manifest}" and its tensors do not have the digests that they name')
 
 
 def _read(folder: Path, step: int) -> Checkpoint | None:

@@ -63,6 +63,9 @@ def listing_of(root: Path, tops: Collection[str]) -> Listing:
     files: dict[str, Held] = {}
     folders: dict[str, Held] = {}
     for top in tops:
+        with suppress(OSError):
+            if (root / top).is_file():
+                files[top] = _held(root / top)
         for folder, _, names in os.walk(root / top):
             below = Path(folder).relative_to(root)
             with suppress(OSError):

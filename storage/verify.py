@@ -1,10 +1,11 @@
-"""Read every artefact again and compare it with its name: what is damaged, and what repairs it.
+"""Read every artefact again and compare it with what was published: what is damaged, and what repairs it.
 
-Shards are named by their content and every other file of data carries its digest, so damage of a single bit in them is
-found without anything to compare with. Manifests are read, and what they name must be there.
+Of every file the digest was noted when it was published (`sums`), so a flipped bit is found in any of them. Shards,
+tables, states, models and mixtures also carry digests of their content, which is all there is in an object store and of
+what an older tamis published. Manifests are compared with what they name and count (`verify_counts`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .checkpoints import check_checkpoint
 from .documents import text_hashes
 from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
+from .listings import Listing
 from .model_files import model_digest
-from .places import parquet_source, presence
-from .proxies import REPAIR, read_proxy
+from .places import is_local, parquet_source, presence
+from .proxies import read_proxy
 from .publish import DIGEST_FIELD
 from .published import readable_jsons
 from .references import References
@@ -26,18 +29,24 @@ from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
 from .state import check_state
+from .sums import FOLDER, Sums, is_whole, read_sums
 from .sweeping import held
+from .verify_counts import counts
 
-AGAIN = "remove it; the next `tamis run` computes it again"
-DRAWN = "remove its folder; the next `tamis mix` draws again"
-READ = "the next run reads the raw files again"
-COMPARED = "remove it; `tamis diff` compares the runs again"
-UNREAD = f"remove it; {READ}"
+REPAIR = "`tamis repair`"
+READ, AGAIN = f"{REPAIR} reads the raw files again", f"{REPAIR} computes it again"
+_REPAIRS = {
+    "corpora": READ, "quarantine": READ, "draws": f"{REPAIR} draws again", "mixtures": f"{REPAIR} writes it again",
+    "models": f"{REPAIR} trains it again", "plans": f"{REPAIR} removes it; `tamis plan` makes it again",
+    "proxies": f"{REPAIR} removes it; the next `tamis compare --proxy` measures it again",
+    "training": f"{REPAIR} removes it; the training begins again",
+    "catalog.duckdb": "`tamis catalog rebuild`, or `tamis repair`", FOLDER: f"{REPAIR} makes it again",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One artefact that is not what its name says."""
+    """One artefact that is not what was published."""
 
     file: str
     problem: str
@@ -45,47 +54,95 @@ class Damage:
 
 
 def verify(lake: Lake) -> Iterator[Damage]:
-    """Yield what is damaged or missing, as it is found."""
-    named = set()
-    for damage in _artefacts(lake):
-        named.add(damage.file)
-        yield damage
-    yield from (damage for damage in _missing(lake) if damage.file not in named)
+    """Yield what is damaged or missing, as it is found, each file once."""
+    named = set[str]()  # what a damaged manifest says is not looked at
+    for look in (_published, _artefacts, _missing, _absent, _counted):
+        for damage in look(lake, named):
+            if damage.file not in named:
+                named.add(damage.file)
+                yield damage
 
 
-def _artefacts(lake: Lake) -> Iterator[Damage]:
-    """Yield what is damaged, or missing of the newest snapshots."""
+def files_of(lake: Lake) -> Listing:
+    """Look at all that a lake holds but its marker, journals and scratch."""
+    return held(lake, {"mixtures", lake.catalog.name})
+
+
+def not_covered(lake: Lake) -> list[str]:
+    """Return the files whose digest nobody noted: an older tamis published them, or they lie in a store."""
+    sums = read_sums(lake.root) if is_local(lake.root) else Sums()
+    return [name for name in files_of(lake).files if not sums.published(name)]
+
+
+def repair_of(lake: Lake, path: Path) -> str:
+    """Return what repairs a file of the lake."""
+    return _REPAIRS.get(path.relative_to(lake.root).parts[0], AGAIN)
+
+
+def _published(lake: Lake, named: Set[str]) -> Iterator[Damage]:
+    """Yield what is not what was noted of it."""
+    if not is_local(lake.root):
+        return
+    sums, there = read_sums(lake.root), files_of(lake)
+    for journal, lines in sums.damaged.items():
+        said = ", ".join(str(line) for line in lines[:5]) + (", …" if len(lines) > 5 else "")
+        yield Damage(str(lake.root / journal), f"line {said} is damaged", _REPAIRS[FOLDER])
+    for name in sorted(there.files):
+        path = lake.root / name
+        if (found := sums.published(name)) and not is_whole(path, found):
+            yield Damage(str(path), "does not have the digest that was noted of it", repair_of(lake, path))
+
+
+def _absent(lake: Lake, named: Set[str]) -> Iterator[Damage]:
+    """Yield what was published and is not there, although nobody removed it on purpose."""
+    if not is_local(lake.root):
+        return
+    there = files_of(lake).files
+    for name in sorted(name for name in read_sums(lake.root).expected() if name not in there):
+        yield Damage(str(lake.root / name), "is missing", repair_of(lake, lake.root / name))
+
+
+def _artefacts(lake: Lake, named: Set[str]) -> Iterator[Damage]:
+    """Yield what does not have the digest that it carries, or is missing of the newest snapshots."""
     for corpus in corpora(lake):
         pointer = lake.corpus(corpus) / "newest.json"
-        yield from _guarded(pointer, UNREAD, partial(_corpus, lake, corpus))
-    computed = ("features", "states", "scores", "selections", "clusters", "models", "rounds")
-    repairs = {**dict.fromkeys(computed, AGAIN), "draws": DRAWN, "quarantine": UNREAD}
-    for folder, repair in repairs.items():
+        if str(pointer) not in named:
+            yield from _guarded(pointer, READ, partial(_corpus, lake, corpus))
+    for folder in ("features", "states", "scores", "selections", "clusters", "models", "rounds", "draws", "quarantine"):
+        repair = _REPAIRS.get(folder, AGAIN)
         for path in sorted((lake.root / folder).glob("**/*.parquet")):
             yield from _guarded(path, repair, partial(_table, path, repair))
     for path in sorted((lake.root / "states").glob("**/*.safetensors")):
         yield from _guarded(path, AGAIN, partial(_state, path))
-    for pattern, repair, check in _MANIFESTS:
-        for path in sorted(lake.root.glob(pattern)):
-            yield from _guarded(path, repair, partial(check, path))
+    for pattern, check in _MANIFESTS:
+        for path in sorted(p for p in lake.root.glob(pattern) if str(p) not in named):
+            repair = repair_of(lake, path)
+            yield from _guarded(path, repair, partial(check, path, repair))
 
 
-def _missing(lake: Lake) -> Iterator[Damage]:
-    """Yield what finished runs decided by and what is not there: `tamis clean` leaves no such run."""
-    there, seen = held(lake), set[str]()
-    paths = sorted((lake.root / "runs").glob("*/run.json"))
-    records = [r for _, r in readable_jsons(paths) if r.get("status") == "done"]  # damaged ones are named elsewhere
+def _missing(lake: Lake, named: Set[str]) -> Iterator[Damage]:
+    """Yield what finished runs decided by and wrote and what is not there: `tamis clean` leaves no such run."""
+    there, seen = held(lake, {"mixtures"}), set[str]()
+    paths = [path for path in sorted((lake.root / "runs").glob("*/run.json")) if str(path) not in named]
+    records = [r for _, r in readable_jsons(paths) if r.get("status") == "done"]
     references = References(lake, records, there)
     for run in records:
-        for path in sorted(references.decisions(run).paths - seen):
+        try:
+            wanted = references.decisions(run).paths
+        except (LakeError, KeyError, ValueError, TypeError):  # of a manifest that is named elsewhere
+            continue
+        wanted = wanted | {f"mixtures/{o['mixture']}/{o['key']}" for o in run.get("outputs") or ()}
+        for path in sorted(wanted - seen):
             seen.add(path)
             name = path if path.endswith((".parquet", ".json")) else f"{path}/manifest.json"
-            if path.startswith(("selections/", "draws/", "corpora/")) and name not in there.files:
-                yield Damage(
-                    str(lake.root / name),
-                    f"is missing, and run {run['run']} refers to it",
-                    f"`tamis run {run['flow']}`",
-                )
+            if path.startswith(("selections/", "draws/", "corpora/", "mixtures/")) and name not in there.files:
+                problem = f"is missing, and run {run['run']} refers to it"
+                yield Damage(str(lake.root / name), problem, repair_of(lake, lake.root / name))
+
+
+def _counted(lake: Lake, named: Set[str]) -> Iterator[Damage]:
+    for path, problem in counts(lake, named):
+        yield Damage(str(path), problem, repair_of(lake, path))
 
 
 def _guarded(path: Path, repair: str, check: Callable[[], Iterator[Damage]]) -> Iterator[Damage]:
@@ -105,7 +162,7 @@ def _corpus(lake: Lake, corpus: str) -> Iterator[Damage]:
         if not there(shard.path):
             yield Damage(str(shard.path), "is missing", READ)
         else:
-            yield from _guarded(shard.path, UNREAD, partial(_shard, shard))
+            yield from _guarded(shard.path, READ, partial(_shard, shard))
     packs = packs_of(lake, snapshot)
     for pack in sorted({packs[f.name] for f in snapshot.files if f.quarantined}):
         if not lake.quarantine(corpus, pack).exists():
@@ -124,16 +181,16 @@ def _shard(shard: Shard) -> Iterator[Damage]:
             table = parquet.read_row_group(group).cast(DOCUMENT).combine_chunks()
             text = table.column("text").chunk(0)
             if text_hashes(text) != table.column("text_hash").to_pylist():
-                yield Damage(str(path), f"a text in row group {group} does not have its hash", UNREAD)
+                yield Damage(str(path), f"a text in row group {group} does not have its hash", READ)
             found.update(table.drop_columns("text"))
             n += table.num_rows
     if n != shard.rows:
-        yield Damage(str(path), f"has {n:,} rows, its snapshot says {shard.rows:,}", UNREAD)
+        yield Damage(str(path), f"has {n:,} rows, its snapshot says {shard.rows:,}", READ)
     elif found.hexdigest() != shard.digest:
-        yield Damage(str(path), "its content does not have the digest that is its name", UNREAD)
+        yield Damage(str(path), "its content does not have the digest that is its name", READ)
 
 
-def _json(path: Path) -> Iterator[Damage]:
+def _json(path: Path, repair: str) -> Iterator[Damage]:
     read_json(path)
     yield from ()
 
@@ -143,7 +200,12 @@ def _state(path: Path) -> Iterator[Damage]:
     yield from ()
 
 
-def _proxy(path: Path) -> Iterator[Damage]:
+def _checkpoint(path: Path, repair: str) -> Iterator[Damage]:
+    check_checkpoint(path)
+    yield from ()
+
+
+def _proxy(path: Path, repair: str) -> Iterator[Damage]:
     read_proxy(path)
     yield from ()
 
@@ -158,41 +220,45 @@ def _table(path: Path, repair: str) -> Iterator[Damage]:
         yield Damage(str(path), "its content does not have the digest in its footer", repair)
 
 
-def _selection(manifest: Path) -> Iterator[Damage]:
+def _selection(manifest: Path, repair: str) -> Iterator[Damage]:
     found = read_json(manifest)
     there = presence(manifest.parent)
     for shard in found["shards"]:
         if not there(manifest.parent / f"{shard}.parquet"):
-            yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", "remove its folder; " + AGAIN)
+            yield Damage(str(manifest.parent / f"{shard}.parquet"), "is missing", repair)
 
 
-def _mixture(manifest: Path) -> Iterator[Damage]:
+def _mixture(manifest: Path, repair: str) -> Iterator[Damage]:
     for entry in read_json(manifest)["files"]:
         path = manifest.parent / entry["file"]
         if not path.exists():
-            yield Damage(str(path), "is missing", "remove the mixture's folder; the next `tamis run` writes it again")
+            yield Damage(str(path), "is missing", repair)
         elif file_sha256(path) != entry["sha256"]:
-            yield Damage(str(path), "does not have the SHA-256 of the manifest",
-                         "remove the mixture's folder; the next `tamis run` writes it again")  # fmt: skip
+            yield Damage(str(path), "does not have the SHA-256 of the manifest", repair)
 
 
-def _model(record: Path) -> Iterator[Damage]:
+def _model(record: Path, repair: str) -> Iterator[Damage]:
     folder = record.parent / "model"
     if not folder.is_dir() or model_digest(folder) != read_json(record)["digest"]:
-        yield Damage(str(folder), "does not have the digest of training.json",
-                     "remove the model's folder; the next `tamis run` trains it again")  # fmt: skip
+        yield Damage(str(folder), "does not have the digest of training.json", repair)
 
 
-_MANIFESTS: tuple[tuple[str, str, Callable[[Path], Iterator[Damage]]], ...] = (
-    ("runs/*/run.json", "remove its folder; the results of the run stay", _json),
-    ("states/*/kept.json", AGAIN, _json),
-    ("runs/*/diff.json", COMPARED, _json),
-    ("runs/*/diff.parquet", COMPARED, partial(_table, repair=COMPARED)),
-    ("clusters/*/*/clusters.json", AGAIN, _json),
-    ("models/*/training.json", "remove its folder; the next `tamis run` trains the model again", _model),
-    ("proxies/*.json", REPAIR, _proxy),
-    ("selections/*/manifest.json", AGAIN, _selection),
-    ("draws/*/manifest.json", DRAWN, _selection),
-    ("mixtures/*/*/manifest.json", AGAIN, _mixture),
-    ("plans/*.json", "remove it; `tamis plan` makes it again", _json),
+_MANIFESTS: tuple[tuple[str, Callable[[Path, str], Iterator[Damage]]], ...] = (
+    ("runs/*/run.json", _json),
+    ("runs/*/uses.json", _json),
+    ("runs/finished/*.json", _json),
+    ("states/*/kept.json", _json),
+    ("features/*/feature.json", _json),
+    ("runs/*/diff.json", _json),
+    ("runs/*/diff.parquet", _table),
+    ("runs/*/inputs/**/*.parquet", _table),
+    ("clusters/*/*/clusters.json", _json),
+    ("models/*/training.json", _model),
+    ("training/*/checkpoints/*.json", _checkpoint),
+    ("proxies/*.json", _proxy),
+    ("selections/*/uses.json", _json),
+    ("selections/*/manifest.json", _selection),
+    ("draws/*/manifest.json", _selection),
+    ("mixtures/*/*/manifest.json", _mixture),
+    ("plans/*.json", _json),
 )
