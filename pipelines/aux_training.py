@@ -67,6 +67,8 @@ def train_model(
     if found is not None:
         record = found
         work.stage(f"train {plan.name}", lambda stage: stage.reuse(1))
+        if work.mending and plan.base is None:
+            _Job(work, plan, key, pool, documents, None).learn_tokenizer()
     work.log.record.models.append({"name": plan.name, "folder": str(model_path(work.lake, key)), **record})
     if record["tokens_planned"] < (record["budget"] or 0):
         work.log.warn(
@@ -96,6 +98,10 @@ class _Job:
         stage = partial(self._train, tokenizer, sample)
         record: dict[str, Any] = self.work.stage(f"train {self.plan.name}", stage)
         return record
+
+    def learn_tokenizer(self) -> None:
+        """Bring the tokenizer that it was trained with into the lake."""
+        self._tokenizer()
 
     def _key(self, purpose: str, passed: int = 0) -> int:
         """Return a key that is the same for all models: those on the same pool share a tokenizer and documents."""

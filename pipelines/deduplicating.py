@@ -60,12 +60,12 @@ def _deduplicated(
     scored: Scored | None,
 ) -> dict[str, Any]:  # fmt: skip
     key = fingerprint(recipe)
-    if found := load_selection(work.lake, key):
+    found, reader = load_selection(work.lake, key), inputs.pool(work.lake, survivors, "doc_id")
+    for column in reader.measured if not found or work.mending else ():
+        measure(work, survivors, column)
+    if found:
         work.stage(f"dedup {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
         return found
-    reader = inputs.pool(work.lake, survivors, "doc_id")
-    for column in reader.measured:
-        measure(work, survivors, column)
 
     def score(shard: Shard, batch: pa.RecordBatch) -> pa.Table:
         return scored.of_batch(shard, batch) if scored else inputs.selector.score(batch, state)

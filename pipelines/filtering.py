@@ -40,11 +40,12 @@ def run_filter(work: Work, step: FilterStep, survivors: Survivors) -> dict[str, 
         "step": step.name,
     }
     key = fingerprint(recipe)
-    if found := load_selection(work.lake, key):
+    found = load_selection(work.lake, key)
+    for column in columns if not found or work.mending else ():
+        measure(work, survivors, column)
+    if found:
         work.stage(f"filter {step.name}", lambda stage: stage.reuse(len(survivors.shards)))
         return found
-    for column in columns:
-        measure(work, survivors, column)
     reads = tuple(dict.fromkeys(name for r in rules for alias, name in r.columns if not alias))
     reader = Reader(work.lake, survivors, reads, columns)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..selectors.base import Target
+from ..storage.errors import LakeError
 from ..storage.fingerprint import fingerprint
 from ..storage.state import load_state, publish_state
 from ..storage.survivors import Survivors
@@ -70,7 +71,7 @@ def fit_step(
     if summaries := summaries_key(selector):
         work.lake.state(summaries)
     fresh, kin = state_key(selector, made_by), kinship(selector, made_by) | {"corpus": survivors.corpus}
-    parent, why = (None, "") if refit == "fresh" else find_parent(work.lake, work.flow, step, kin)
+    parent, why = (None, "") if refit == "fresh" else _parent(work, step, kin)
     key = fresh
     if parent and (refit == "frozen" or (refit == "warm" and parent.pool == made_by[POOL])):
         key = parent.state
@@ -79,11 +80,14 @@ def fit_step(
     if key != fresh:
         made_by[STATE] = key
     path, learned = work.lake.state(key) / "state.safetensors", Learned()
+    asked = _Asked(step, inputs, survivors, targets, refit, parent)
     if path.exists():
+        if work.mending:
+            _seen(work, asked)
         work.stage(f"fit {step}", lambda stage: stage.reuse(1))
         how = "frozen" if parent and refit == "frozen" else "found"
     else:
-        learned = _fit(work, _Asked(step, inputs, survivors, targets, refit, parent), path)
+        learned = _fit(work, asked, path)
         how = "merged" if learned.merged else "warm" if parent and refit == "warm" else "fitted"
     scores = scores_key(selector, made_by)
     about = {
@@ -97,16 +101,8 @@ def fit_step(
 def _fit(work: Work, asked: _Asked, path: Path) -> Learned:
     """Publish the state; return what was learned of the pool for it."""
     step, selector, parent = asked.step, asked.inputs.selector, asked.parent
-    pool = asked.inputs.pool(work.lake, asked.survivors)
-    samples = []
-    for name, (weight, found) in asked.targets.items():
-        for column in asked.inputs.columns:
-            measure(work, found, column)
-        samples.append(Target(name, weight, asked.inputs.target(work.lake, found).batches))
-    for column in pool.measured if selector.learns else ():
-        measure(work, asked.survivors, column)
+    samples, learned = _seen(work, asked)
     merging = asked.refit == "merge"
-    learned = learn(work, step, asked.inputs, pool, work.lake.state(parent.state) if merging and parent else None)
     earlier = None
     if parent and asked.refit == "warm":
         earlier = load_state(work.lake.state(parent.state) / "state.safetensors", selector.state_type)
@@ -123,3 +119,29 @@ def _fit(work: Work, asked: _Asked, path: Path) -> Learned:
 
     work.stage(f"fit {step}", fit)
     return learned
+
+
+def _seen(work: Work, asked: _Asked) -> tuple[list[Target], Learned]:
+    """Return what a fit sees: of the targets and of the pool, measured and summarised."""
+    selector, parent = asked.inputs.selector, asked.parent
+    pool = asked.inputs.pool(work.lake, asked.survivors)
+    samples = []
+    for name, (weight, found) in asked.targets.items():
+        for column in asked.inputs.columns:
+            measure(work, found, column)
+        samples.append(Target(name, weight, asked.inputs.target(work.lake, found).batches))
+    for column in pool.measured if selector.learns else ():
+        measure(work, asked.survivors, column)
+    earlier = work.lake.state(parent.state) if asked.refit == "merge" and parent else None
+    return samples, learn(work, asked.step, asked.inputs, pool, earlier)
+
+
+def _parent(work: Work, step: str, kin: Mapping[str, str]) -> tuple[Parent | None, str]:
+    """Return the fit that a step may take over; of a run that is mended the one that it had."""
+    if work.mending is None:
+        return find_parent(work.lake, work.flow, step, kin)
+    found = next(s["fit"]["parent"] for s in work.mending.steps if s["name"] == step)
+    parent = Parent(**found) if found else None
+    if parent and not (work.lake.state(parent.state) / "state.safetensors").exists():
+        raise LakeError(f"step {step}: the state of run {parent.run}, which it took over, is not in the lake any more")
+    return parent, ""

@@ -137,13 +137,16 @@ def curate(work: Work, name: str, flow: FlowEntry) -> None:
         _sound_alarms(work, flow, step, manifest)
         survivors = selected(work.lake, corpus.corpus, corpus.shards, manifest["selection"])
     if flow.outputs:
-        record.outputs = export(work, Chosen(name, record, survivors, manifest["selection"]), flow.outputs)
+        chosen = Chosen(name, work.mending or record, survivors, manifest["selection"])
+        record.outputs = export(work, chosen, flow.outputs)
     snapshots = {flow.corpus: snapshot.key} | {target_corpus(n): t["snapshot"] for n, t in record.targets.items()}
     states = states_of(record.steps, flow.steps)
     record.fingerprint = flow_fingerprint(work, name, flow, snapshots, states)
     if record.flow == name:
         note_diff(work, flow)
-    work.lake.publish_json(work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json", {"run": record.run})
+    finished = work.lake.root / "runs" / "finished" / f"{record.fingerprint}.json"
+    if not work.mending or not finished.exists():  # a later run may have come to the same
+        work.lake.publish_json(finished, {"run": record.run})
 
 
 def ingest_corpus(work: Work, corpus: str, entry: Corpus) -> Snapshot:

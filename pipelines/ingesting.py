@@ -1,6 +1,7 @@
 """The stage that turns raw files into a snapshot, and the target sets with their held-out part."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,10 @@ from ..storage.ingest import FileRecord, IngestOptions, Pack, first_bad, plan_pa
 from ..storage.inputs import InputFile, list_inputs
 from ..storage.lake import Lake
 from ..storage.readers import VANISHED, ReadOptions
+from ..storage.references import snapshots_of
 from ..storage.seen_files import seen_table
 from ..storage.shards import ROW_GROUP_BYTES, Mask, Shard
-from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, newest, plan_reading
+from ..storage.snapshots import ReadingPlan, Snapshot, commit_snapshot, load_snapshot, newest, plan_reading
 from ..storage.survivors import Survivors
 from .config import Files, TargetSet
 from .engine import Threads
@@ -42,6 +44,8 @@ def ingest_options(entry: Files) -> IngestOptions:
 
 def ingest(work: Work, corpus: str, entry: Files) -> Snapshot:
     """Read what is new or changed, and commit a snapshot of all files that there are now."""
+    if work.mending:
+        return load_snapshot(work.lake, corpus, dict(snapshots_of(asdict(work.mending)))[corpus])
     options = ingest_options(entry)
     files = list_inputs(entry.files, work.root)
 

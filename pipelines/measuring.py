@@ -98,10 +98,11 @@ def _measure(work: Work, survivors: Survivors, column: Column, stage: Stage) -> 
     groups = [(shard, list(items)) for shard, items in groupby(todo, key=lambda item: item[0])]
     stage.documents, stage.reused = sum(todo.values()), len(survivors.shards) - len(groups)
     stage.computed = len(groups)
+    if todo or work.mending:
+        publish_recipe(work.lake, column.key, feature_recipe(column.feature))
     if not todo:
         return
     work.expect(stage, table_bytes(column.feature.columns, stage.documents, len(groups)))
-    publish_recipe(work.lake, column.key, feature_recipe(column.feature))
     name, documents = f"feature {column.title or column.alias}", todo.__getitem__
     if missing.is_costly:  # at once: in the order of the pieces, finished ones would wait for a slow one
         done = work.map(name, missing.compute_and_publish, list(todo), documents, loads=column.loads)

@@ -93,7 +93,7 @@ class Rounds:
         rounds: list[Round] = []
         for number in range(1, self.refine.rounds + 1):
             name, path = f"round {number} {self.step}", self.work.lake.rounds(self.key) / f"{number}.parquet"
-            if path.exists():
+            if path.exists() and not self.work.mending:  # its documents' features may be gone
                 self.work.stage(name, lambda stage: stage.reuse(1))
             else:
                 found = self.work.stage(name, partial(self._choose, rule, census, weights, rounds))

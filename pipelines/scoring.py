@@ -59,7 +59,7 @@ def score_fitted(
     scored = Scored(fitted.key, fitted.recipe, inputs.selector, fitted.state, reader, work.lake.scores(fitted.scores))
     there = presence(scored.folder)
     todo = [s for s in survivors.shards if not there(scored.path(s))]
-    for column in reader.measured if todo else ():
+    for column in reader.measured if todo or work.mending else ():
         measure(work, survivors, column)
     work.stage(f"score {step}", partial(_score, work, step, scored, todo))
     return scored

@@ -68,11 +68,13 @@ def run_select(
     if step.refine and scores:
         recipe["refine"] = refine_recipe(step.refine, scores)
     key = fingerprint(recipe)
-    if manifest := load_selection(work.lake, key):
-        work.stage(f"cut {step.name}", lambda stage: stage.reuse(1))
-    else:
+    manifest = load_selection(work.lake, key)
+    if not manifest or work.mending:
         measure(work, corpus, tokens_column(work))
         refined = _refined(work, step, scores, scored, corpus, key)
+    if manifest:
+        work.stage(f"cut {step.name}", lambda stage: stage.reuse(1))
+    else:
         manifest = work.stage(f"cut {step.name}", partial(_cut, work, step, scored, corpus, refined, key, recipe))
     return {**picture_clusters(work, step.name, scored, manifest), "fit": dict(fitted.about)}
 

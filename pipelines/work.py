@@ -15,7 +15,7 @@ from .config import Config
 from .engine import Engine, Threads
 from .progress import Reporter
 from .room import look_for_room, stage_room
-from .runs import RunLog, Stage, Unrecorded
+from .runs import RunLog, RunRecord, Stage, Unrecorded
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -98,6 +98,10 @@ class Work:
     flow: str = ""
     """The flow that is run: what its steps were before is looked for under its name."""
 
+    mending: RunRecord | None = None
+    """The finished run that is done again over its own snapshots, to bring back what is lost of it: also what is wanted
+    for nothing but what is still there."""
+
     def stage(self, name: str, body: Callable[[Stage], Result]) -> Result:
         """Run one stage: timed, recorded, and retried as a whole where `execute` does that.
 
@@ -144,7 +148,8 @@ class Work:
 
     def show(self) -> None:
         """Publish the catalogue, so that what is there can be asked for while the run goes on."""
-        build_catalog(self.lake)
+        if self.mending is None:
+            build_catalog(self.lake)
 
     def draw(self, step: str) -> Callable[[str], int]:
         """Return what gives a step the keys of its random numbers."""
