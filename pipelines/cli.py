@@ -16,7 +16,7 @@ from .. import __version__
 from ..storage.disks import disk_error
 from ..storage.errors import TamisError
 from ..storage.memory_lack import lack_of_memory
-from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_serving, cli_working
+from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_repairing, cli_serving, cli_working
 from .printing import complain
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": cli_looking.list_command,
     "sql": cli_looking.sql_command,
     "verify": cli_looking.verify_command,
+    "repair": cli_repairing.repair_command,
     "clean": cli_cleaning.clean_command,
     "schema": cli_looking.schema_command,
 }

@@ -78,7 +78,7 @@ def build_catalog(lake: Lake) -> None:
             except duckdb.Error as error:
                 first_line = str(error).splitlines()[0]
                 raise LakeError(
-                    f"no catalogue can be made ({first_line}); `tamis verify` says what is damaged"
+                    f"no catalogue can be made ({first_line}); `tamis repair` mends what is damaged"
                 ) from error
             finally:
                 temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)

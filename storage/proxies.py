@@ -12,7 +12,7 @@ from .fingerprint import fingerprint
 from .lake import Lake, read_json
 from .publish import json_ready
 
-REPAIR = "remove it; the next `tamis compare --proxy` measures it again"
+REPAIR = "`tamis repair` removes it, and the next `tamis compare --proxy` measures it again"
 
 
 def publish_proxy(lake: Lake, key: str, record: dict[str, Any]) -> dict[str, Any]:

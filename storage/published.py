@@ -32,7 +32,7 @@ def _parsed(path: Path, content: bytes | Exception) -> Any:
         value = json.loads(content)
         check_shape(path, value)
     except (ValueError, OSError, RecursionError) as error:  # one that is of another shape is a ValueError too
-        raise LakeError(f'"{path}" cannot be read ({error}); `tamis verify` lists what is damaged') from error
+        raise LakeError(f'"{path}" cannot be read ({error}); `tamis repair` mends what is damaged') from error
     return value
 
 
@@ -60,7 +60,7 @@ def whole(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         first_line = str(error).strip().splitlines()[0][:200]
-        raise LakeError(f'"{path}" is damaged ({first_line}); `tamis verify` says what repairs it') from error
+        raise LakeError(f'"{path}" is damaged ({first_line}); `tamis repair` mends it') from error
 
 
 @contextlib.contextmanager

@@ -268,7 +268,7 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
             found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()
     except duckdb.Error as error:
         raise LakeError(
-            f"the shards cannot be searched for repeated ids: {error}; `tamis verify` names damage"
+            f"the shards cannot be searched for repeated ids: {error}; `tamis repair` mends damage"
         ) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)

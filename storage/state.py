@@ -56,9 +56,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except StoreError:
         raise
     except Exception as error:  # the library raises its own type, OSError or KeyError
-        raise LakeError(f'"{path}" cannot be read ({error}); remove it, the next run makes it again') from error
+        raise LakeError(f'"{path}" cannot be read ({error}); `tamis repair` makes it again') from error
     if digest != _digest(tensors, plain):
-        raise LakeError(f'"{path}" does not have the digest that it names; remove it, the next run makes it again')
+        raise LakeError(f'"{path}" does not have the digest that it names; `tamis repair` makes it again')
     return tensors, plain
 
 

@@ -153,10 +153,10 @@ def test_a_damaged_shard_is_noticed_before_its_text_is_written(tmp_path):
     start = column.dictionary_page_offset or column.data_page_offset
     data[start + column.total_compressed_size // 2] ^= 1
     shard.write_bytes(bytes(data))
-    with pytest.raises(LakeError, match=r"is damaged .*`tamis verify`"):
+    with pytest.raises(LakeError, match=r"is damaged .*`tamis repair`"):
         tamis.run(config, "small")
     (found,) = verify(lake)
-    assert found.file == str(shard) and found.repair == "remove it; the next run reads the raw files again"
+    assert found.file == str(shard) and found.repair == "`tamis repair` reads the raw files again"
     shard.unlink()
     assert tamis.run(config, "small").steps[-1]["kept"] == 300
 

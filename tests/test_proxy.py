@@ -255,8 +255,8 @@ def test_a_damaged_record_is_found_and_said(tmp_path, whole):
     before = path.read_text()
     path.write_text(before.replace('"number": 0', '"number": 1'))
     (found,) = verify(lake)
-    assert found.file == str(path) and found.repair.startswith("remove it")
-    with pytest.raises(LakeError, match="remove it"):
+    assert found.file == str(path) and found.repair.startswith("`tamis repair` removes it")
+    with pytest.raises(LakeError, match="tamis repair"):
         compared(*whole[0])
     path.write_text(before)
     assert list(verify(lake)) == [] and compared(*whole[0]).trained == 0

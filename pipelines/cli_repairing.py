@@ -1,0 +1,60 @@
+"""The command that mends a lake."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from ..storage.lake import Lake
+from ..storage.lake_format import repair_marker
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, QuietOption
+
+
+def repair_command(
+    config: ConfigOption = DEFAULT_CONFIG,
+    lake: LakeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is damaged and what would be done.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Also remove what cannot be had again, and repeat long trainings.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Mend what `tamis verify` names: flipped bits put right, the rest read and computed again."""
+    from .loading import load_config
+    from .progress import Reporter
+    from .repairing import look, repair
+
+    loaded = load_config(config) if lake is None or config.exists() else None
+    place = loaded.lake if lake is None and loaded is not None else lake
+    assert place is not None  # one of them is there
+    if loaded is not None and loaded.lake.resolve() != place.resolve():
+        loaded = None  # of another lake
+    home = Lake(place.resolve())
+    if not dry_run:
+        repair_marker(home.root, home.scratch)
+    home = Lake.open(home.root)
+    found = look(home) if dry_run else repair(home, loaded, yes=yes, reporter=Reporter(quiet=quiet))
+    if as_json:
+        from .printing import print_json
+
+        print_json(asdict(found))
+    else:
+        _show(found, dry_run=dry_run)
+    raise typer.Exit((1 if found.damaged else 0) if dry_run else found.exit_code)
+
+
+def _show(found: Any, *, dry_run: bool) -> None:
+    from .printing import print_line, print_table
+
+    if not found.damaged:
+        print_line("nothing is damaged")
+        return
+    would = "would be " if dry_run else ""
+    print_line(f"{len(found.damaged):,} files are damaged or missing")
+    print_line(f"{len(found.corrected):,} {would}put right: one bit of each had flipped")
+    print_line(f"{len(found.removed):,} {would}removed; {len(found.runs):,} runs {would}done again")
+    for problem in found.problems:
+        print_line(f"not mended: {problem}")
+    if shown := found.damaged if dry_run else found.left:
+        print_table(["file", "what is wrong"], [[d.file, d.problem] for d in shown])

@@ -1,0 +1,273 @@
+"""`tamis repair`: what `tamis verify` names is put right, the way that costs least.
+
+First the bits: a file of which one bit flipped is put right as it was, whatever it is, because its digest proves it.
+What is damaged otherwise is removed, and made again by whoever made it: corpora from the raw files, everything else by
+the finished runs that refer to it, each over its own snapshots with the configuration that it noted. The steps of a
+repair can be repeated, so a killed one goes on. Nobody cleans and no run begins meanwhile.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..storage.catalog import build_catalog
+from ..storage.correcting import correct, correctable
+from ..storage.errors import LakeError, TamisError
+from ..storage.lake import Lake
+from ..storage.places import is_local
+from ..storage.publish import MARKER
+from ..storage.references import References
+from ..storage.sums import FOLDER, gather, note_gone, read_sums
+from ..storage.sweeping import held, lease
+from ..storage.verify import Damage, verify
+from .corpus_mending import entries_of, mend_corpus
+from .ingesting import target_corpus
+from .loading import Loaded, resolved_config
+from .mending import is_made_by, mend_pages, mend_run, root_of
+from .pool_summaries import KEPT, SAMPLE, SUMMARY
+from .progress import Reporter
+from .runs import RunRecord, load_runs
+
+LONG = 600.0
+"""Seconds of a training that is not done again without being told to."""
+_OF_THE_RAW = ("corpora/", "quarantine/")
+_ON_DEMAND = ("plans/", "proxies/", "training/")
+"""What nothing refers to: it is made again when somebody asks."""
+_BESIDE_A_STATE = (KEPT, SAMPLE, SUMMARY)
+_ONCE = ("run.json", "log.jsonl", "config.yaml")
+"""What tells of a run what nothing else does."""
+
+
+@dataclass
+class Repair:
+    """What a repair did, or would do; files are named by their paths."""
+
+    damaged: list[Damage]
+    corrected: list[str] = field(default_factory=list)
+    """Of which one bit was put right."""
+    removed: list[str] = field(default_factory=list)
+    """What was damaged otherwise, and what is made of it."""
+    runs: list[str] = field(default_factory=list)
+    """Done again."""
+    problems: list[str] = field(default_factory=list)
+    """Why something could not be had again."""
+    left: list[Damage] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is mended; 3 something is not."""
+        return 3 if self.left else 0
+
+
+def look(lake: Lake) -> Repair:
+    """Return what a repair would do, as far as that is known before: what is removed, and what was only a bit."""
+    found = Repair(list(verify(lake)))
+    names = _names(lake, found.damaged)
+    found.corrected += correctable(lake, names) if is_local(lake.root) else ()
+    rest = [name for name in names if name not in found.corrected and not name.startswith(FOLDER)]
+    found.removed = _to_remove(lake, rest)
+    runs = load_runs(lake)
+    found.runs = [run.run for run in _concerned(lake, runs, rest)]
+    return found
+
+
+def repair(lake: Lake, loaded: Loaded | None = None, *, yes: bool = False, reporter: Reporter | None = None) -> Repair:
+    """Put right what is damaged, and return what was done and what could not be.
+
+    `loaded` is the present configuration; the runs' own are used, below its folder. `yes` also removes what cannot be
+    had again, and repeats trainings that took long. Raises LakeError while a run goes on, or another process cleans.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    with lease(lake) as renew, _renewed(renew):
+        if running := [run.run for run in load_runs(lake) if run.status == "running"]:
+            raise LakeError(f"run {running[0]} goes on; nothing was repaired. Repair again afterwards.")
+        found = Repair(list(verify(lake)))
+        if is_local(lake.root):
+            found.corrected += correct(lake, _names(lake, found.damaged))
+        still = list(verify(lake)) if found.corrected else found.damaged
+        if rest := [name for name in _names(lake, still) if not name.startswith(FOLDER)]:
+            _Again(lake, loaded, found, rest, yes, reporter).run()
+        found.left = list(verify(lake)) if found.damaged else []
+    return found
+
+
+@contextmanager
+def _renewed(renew: Callable[[], None]) -> Iterator[None]:
+    """Renew the lease while something long goes on."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(5.0):
+            try:
+                renew()
+            except LakeError:
+                return
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _names(lake: Lake, damaged: Collection[Damage]) -> list[str]:
+    return [Path(d.file).relative_to(lake.root).as_posix() if is_local(lake.root) else
+            d.file.removeprefix(f"{lake.root}/") for d in damaged]  # fmt: skip
+
+
+def _to_remove(lake: Lake, names: Collection[str]) -> list[str]:
+    """Return the files that go: the damaged ones, and first the manifests that say that these are there."""
+    first: list[str] = []
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        top, key = name.split("/")[0], "/".join(name.split("/")[1:2])
+        first += {
+            "selections": [f"selections/{key}/manifest.json"],
+            "rounds": [f"selections/{key}/manifest.json"],
+            "clusters": [] if file.endswith(".png") else [f"{folder}/clusters.json"],
+            "states": [f"{folder}/state.safetensors"] if file in _BESIDE_A_STATE else [],
+            "models": [f"models/{key}/training.json"], "draws": [f"draws/{key}/manifest.json"],
+            "mixtures": [f"{folder}/manifest.json"],
+        }.get(top, [])  # fmt: skip
+    gone = [name for name in names if not name.startswith(_OF_THE_RAW)]
+    every = dict.fromkeys([*first, *gone])
+    return [name for name in every if name != MARKER and (lake.root / name).is_file()]
+
+
+def _concerned(lake: Lake, runs: Collection[RunRecord], names: Collection[str]) -> list[RunRecord]:
+    """Return the finished runs that made or used any of these files, or may have, oldest first."""
+    names = [n for n in names if not n.startswith((*_ON_DEMAND, "catalog.duckdb"))]
+    paths = {_artefact(name) for name in names}
+    references = References(lake, [asdict(run) for run in runs], held(lake))
+    found = []
+    for run in runs if names else ():
+        if run.status != "done":
+            continue
+        try:
+            needed = references.whole(asdict(run))
+            lost = [f"selections/{s['selection']}" for s in run.steps] + [f"runs/{run.run}"]
+            mine = any(needed.has(path) for path in paths) or any(n.startswith(tuple(lost)) for n in names)
+        except (TamisError, KeyError, TypeError, ValueError):
+            mine = True
+        if mine or is_made_by(run, names) or any(name.startswith("runs/finished/") for name in names):
+            found.append(run)
+    return found
+
+
+def _artefact(name: str) -> str:
+    """Return the artefact that a file belongs to, as `references` names it."""
+    parts = name.split("/")
+    if parts[0] == "features":
+        return "/".join(parts[:3]) if len(parts) > 3 else "/".join(parts[:2])
+    if parts[0] == "states" and parts[2].endswith(".safetensors") and len(parts[2]) > 40:
+        return name
+    if parts[0] == "clusters":
+        return "/".join(parts[:3])
+    if "snapshots" in parts:
+        return "/".join(parts[: parts.index("snapshots") + 2])
+    return name if parts[0] in ("corpora", "quarantine") else "/".join(parts[:2])
+
+
+class _Again:
+    """What is damaged beyond a bit, made again."""
+
+    def __init__(
+        self, lake: Lake, loaded: Loaded | None, found: Repair, names: list[str], yes: bool, reporter: Reporter
+    ) -> None:
+        self._lake, self._loaded, self._found, self._yes, self._reporter = lake, loaded, found, yes, reporter
+        self._runs = load_runs(lake)
+        self._names = self._without_long(names)
+        self._concerned = _concerned(lake, self._runs, self._names)
+
+    def run(self) -> None:
+        """Remove, read, compute, and build the catalogue."""
+        lake, names = self._lake, self._names
+        once = [n for n in names if n.startswith("runs/") and (n.endswith(_ONCE) or "/inputs/" in n)]
+        known = {run.run for run in self._runs}
+        unknown = [n for n in once if not (n.endswith("config.yaml") and n.split("/")[1] in known)]
+        for name in [] if self._yes else unknown:
+            self._problem(f"{name} tells what nothing else does; --yes removes what is left of it")
+        go = [name for name in names if self._yes or name not in unknown]
+        self._remove(_to_remove(lake, go), [n for n in go if n.startswith(_ON_DEMAND) or n in unknown])
+        is_sound = self._corpora()
+        for run in self._concerned:
+            is_sound &= self._run(run)
+        for run in self._runs:
+            mend_pages(lake, run)
+        if is_sound and is_local(lake.root):
+            self._forget()
+        try:
+            build_catalog(lake)
+        except TamisError as error:
+            self._problem(f"catalog.duckdb: {error}")
+        if is_local(lake.root):
+            gather(lake.root)
+
+    def _without_long(self, names: list[str]) -> list[str]:
+        """Return the names without those of models whose training took long."""
+        took = {m["key"]: m.get("seconds") or 0.0 for run in self._runs for m in run.models}
+        kept = []
+        for name in names:
+            seconds = took.get(name.split("/")[1], 0.0) if name.startswith("models/") else 0.0
+            if seconds > LONG and not self._yes:
+                self._problem(f"{name}: the training took {seconds:,.0f} s; --yes repeats it")
+            else:
+                kept.append(name)
+        return kept
+
+    def _remove(self, names: list[str], gone: list[str]) -> None:
+        if is_local(self._lake.root) and gone:
+            note_gone(self._lake.root, gone)
+        for name in names:
+            (self._lake.root / name).unlink(missing_ok=True)
+        self._found.removed += names
+
+    def _corpora(self) -> bool:
+        """Mend every corpus; say whether all are whole."""
+        configs = {}
+        for run in reversed(self._runs):
+            if run.config:
+                try:
+                    configs[(root_of(self._lake, self._loaded, run), run.config)] = resolved_config(run.config)
+                except TamisError as error:
+                    self._problem(str(error))
+        if self._loaded is not None:
+            configs[(self._loaded.root, "")] = self._loaded.config
+        lost = [name for name in self._names if name.startswith(_OF_THE_RAW)]
+        every = {name for config in configs.values() for name in config.corpora}
+        every |= {target_corpus(name) for config in configs.values() for name in config.targets}
+        before = len(self._found.problems)
+        done = [run for run in self._runs if run.status == "done"]
+        for corpus in sorted(every) if lost else ():
+            if any(name.startswith((f"corpora/{corpus}/", f"quarantine/{corpus}/")) for name in lost):
+                self._reporter.say(f"reading {corpus} again")
+                for problem in mend_corpus(self._lake, corpus, entries_of(configs, corpus), done, lost):
+                    self._problem(problem)
+        return len(self._found.problems) == before
+
+    def _run(self, run: RunRecord) -> bool:
+        """Do a run again; say whether that went well."""
+        self._reporter.say(f"run {run.run} of {run.flow} again")
+        try:
+            mend_run(self._lake, run, root_of(self._lake, self._loaded, run), self._reporter)
+        except (TamisError, OSError, LookupError, ValueError) as error:
+            self._problem(f"run {run.run} of {run.flow}: {error}")
+            return False
+        self._found.runs.append(run.run)
+        return True
+
+    def _forget(self) -> None:
+        """Note that what no run came back to is gone: parts of a feature under another name, results of no run."""
+        there = held(self._lake).files
+        kinds = ("features/", "states/", "scores/", "selections/", "clusters/", "rounds/", "draws/")
+        gone = [n for n in read_sums(self._lake.root).expected() if n.startswith(kinds) and n not in there]
+        if gone:
+            note_gone(self._lake.root, gone)
+
+    def _problem(self, text: str) -> None:
+        self._found.problems.append(text)
+        self._reporter.say(f"repair: {text}")
