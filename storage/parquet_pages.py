@@ -7,6 +7,7 @@ are read at once. The headers of a page are some 50 bytes and 30 µs.
 """
 
 from collections.abc import Iterator
+from io import SEEK_END
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ _DICTIONARY_PAGE = 2
 _DICTIONARY, _PREFIXES = (2, 8), 7
 _STRUCT, _LISTS, _MAP = 12, (9, 10), 11
 _MOST_DEPTH = 16
+_BYTE_ARRAYS = (6, 7)
 
 
 class Page(NamedTuple):
@@ -37,15 +39,45 @@ class Page(NamedTuple):
     n_bytes: int  # unpacked
 
 
-def rows_at_once(handle: BinaryIO, parquet: pq.ParquetFile, group: int, most_bytes: int) -> int:
+class Chunk(NamedTuple):
+    """The place of a column's pages in a row group, as the footer says."""
+
+    kind: int
+    n_values: int
+    n_bytes: int  # packed
+    begin: int
+
+
+def chunks(handle: BinaryIO) -> list[list[Chunk]]:
+    """Return the columns of every row group, in the order of the schema's leaves; none of a footer that is damaged.
+
+    Not by Arrow: where the statistics of a column are damaged, Arrow 26 ends the whole process when it is asked for it.
+    """
+    handle.seek(-8, SEEK_END)
+    n_bytes = int.from_bytes(handle.read(4), "little")
+    try:
+        handle.seek(-8 - n_bytes, SEEK_END)
+        footer, _ = _struct(handle.read(n_bytes), 0, 0)
+        return [[_chunk(column.get(3) or {}) for column in group.get(1) or ()] for group in footer.get(4) or ()]
+    except (AttributeError, IndexError, OSError, TypeError, ValueError):
+        return []
+
+
+def _chunk(about: dict[int, Any]) -> Chunk:
+    data, dictionary = _count(about, 9), _count(about, 11)
+    return Chunk(_count(about, 1), _count(about, 5), _count(about, 7), dictionary if 0 < dictionary < data else data)
+
+
+def rows_at_once(handle: BinaryIO, parquet: pq.ParquetFile, columns: list[Chunk], group: int, most_bytes: int) -> int:
     """Return how many rows of a row group are sure to unpack to no more than `most_bytes`; at least one.
 
     Raises RefusedError where its pages alone would fill the memory.
     """
-    found = parquet.metadata.row_group(group)
     held = row = 0
-    for number in range(found.num_columns):
-        chunk, column = found.column(number), parquet.schema.column(number)
+    if len(columns) != len(parquet.schema):
+        raise RefusedError("the footer lists other columns than its schema")
+    for number, chunk in enumerate(columns):
+        column = parquet.schema.column(number)
         pages = list(_pages(handle, chunk))
         dictionary = max((page.n_bytes for page in pages if page.is_dictionary), default=0)
         data = [page for page in pages if not page.is_dictionary]
@@ -54,7 +86,7 @@ def rows_at_once(handle: BinaryIO, parquet: pq.ParquetFile, group: int, most_byt
             raise RefusedError(f"its pages unpack to more than {MOST_PAGE_BYTES:,} bytes at once")
         if column.max_repetition_level:
             _refuse_repeats(column.path, data)
-        if "BYTE_ARRAY" in chunk.physical_type:
+        if chunk.kind in _BYTE_ARRAYS:
             longest = _longest(handle, group, column.path, dictionary, data)
             row += max((_most_of_a_value(page, longest) for page in data), default=0)
     return max(1, most_bytes // max(1, row))
@@ -88,14 +120,11 @@ def _longest(handle: BinaryIO, group: int, column: str, n_bytes: int, data: list
         return n_bytes  # damage, which is found again where the rows are read
 
 
-def _pages(handle: BinaryIO, chunk: Any) -> Iterator[Page]:
+def _pages(handle: BinaryIO, chunk: Chunk) -> Iterator[Page]:
     """Yield the headers of a column's pages, up to one that cannot be read, where Arrow ends too."""
-    at = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < at:
-        at = chunk.dictionary_page_offset
-    end = at + chunk.total_compressed_size
+    at, end = chunk.begin, chunk.begin + chunk.n_bytes
     n_values = 0
-    while at < end and n_values < chunk.num_values:
+    while at < end and n_values < chunk.n_values:
         try:
             fields, n_header = _header(handle, at)
         except (IndexError, ValueError):
@@ -163,12 +192,12 @@ def _value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind == _STRUCT:
         return _struct(content, at, depth + 1)
     if kind in (*_LISTS, _MAP) and depth < _MOST_DEPTH:
-        return None, _after_elements(content, at, kind, depth + 1)
+        return _elements(content, at, kind, depth + 1)
     raise ValueError(f"a header of a page has no field of the type {kind}")
 
 
-def _after_elements(content: bytes, at: int, kind: int, depth: int) -> int:
-    """Return where a list, set or map ends: nothing that is of use here, but Arrow would skip it too."""
+def _elements(content: bytes, at: int, kind: int, depth: int) -> tuple[list[Any], int]:
+    """Return what is in a list or set, or the keys and values of a map."""
     if kind == _MAP:
         n, at = _varint(content, at)
         kinds = [content[at] >> 4, content[at] & 15] if n else []
@@ -178,11 +207,13 @@ def _after_elements(content: bytes, at: int, kind: int, depth: int) -> int:
         at += 1
         if n == 15:
             n, at = _varint(content, at)
+    found = []
     for _ in range(n):
         for one in kinds:
-            at = at + 1 if one in (1, 2) else _value(content, at, one, depth)[1]
+            value, at = (content[at], at + 1) if one in (1, 2) else _value(content, at, one, depth)
+            found.append(value)
         content[at - 1]  # no further than there is something
-    return at
+    return found, at
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ each row of a piece with something odd in it, where a value that Python cannot h
 before year 1) costs its row and not its file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import FileIO
 from typing import Any, BinaryIO
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from .inputs import MOST_NAME_BYTES, RAW_BYTES, BadRecord, ReadOptions, Record, RefusedError, checked_name
 from .memory_lack import is_absurd
-from .parquet_pages import rows_at_once
+from .parquet_pages import chunks, rows_at_once
 from .schema import RECORD
 
 MAGIC = b"PAR1"
@@ -43,21 +44,27 @@ def parquet_rows(name: str, handle: BinaryIO, options: ReadOptions) -> Iterator[
         yield BadRecord(name, None, problem, raw)
         return
     done = 0
+    # in a store each header of a page would be a request
+    is_here = isinstance(getattr(handle, "raw", None), FileIO)
+    columns = chunks(handle) if is_here else []
+    if is_here and len(columns) != parquet.num_row_groups:
+        yield BadRecord(name, None, "damaged or incomplete Parquet: its footer cannot be read", raw)
+        return
     for group in range(parquet.num_row_groups):
-        yield from _row_group(name, handle, parquet, group, done, options)
+        safe = partial(rows_at_once, handle, parquet, columns[group], group) if columns else None
+        yield from _row_group(name, parquet, safe, group, done, options)
         done += parquet.metadata.row_group(group).num_rows
 
 
 def _row_group(
-    name: str, handle: BinaryIO, parquet: pq.ParquetFile, group: int, done: int, options: ReadOptions
+    name: str, parquet: pq.ParquetFile, safe: Callable[[int], int] | None, group: int, done: int, options: ReadOptions
 ) -> Iterator[pa.RecordBatch | Record | BadRecord]:
     found = parquet.metadata.row_group(group)
     end = done + found.num_rows
     per_row = max(1, found.total_byte_size // max(1, found.num_rows))
     n_rows = max(1, min(_MAX_ROWS, options.batch_bytes // per_row))
     try:
-        if isinstance(getattr(handle, "raw", None), FileIO):  # in a store each header would be a request
-            n_rows = min(n_rows, rows_at_once(handle, parquet, group, options.max_record_bytes))
+        n_rows = min(n_rows, safe(options.max_record_bytes)) if safe else n_rows
         for batch in parquet.iter_batches(n_rows, row_groups=[group], use_threads=False):
             if (ordinary := _columns_of(batch, done + 1, options)) is not None:
                 yield ordinary
