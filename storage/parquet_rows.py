@@ -54,6 +54,8 @@ def parquet_rows(name: str, handle: BinaryIO, options: ReadOptions) -> Iterator[
         safe = partial(rows_at_once, handle, parquet, columns[group], group) if columns else None
         yield from _row_group(name, parquet, safe, group, done, options)
         done += parquet.metadata.row_group(group).num_rows
+    if done < (n_rows := parquet.metadata.num_rows):
+        yield BadRecord(name, done + 1, f"the footer tells of {n_rows:,} rows, and its row groups have {done:,}", b"")
 
 
 def _row_group(
