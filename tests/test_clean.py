@@ -20,7 +20,7 @@ from tamis.pipelines.explaining import explain
 from tamis.pipelines.keep_entry import Keep
 from tamis.storage.errors import LakeError
 from tamis.storage.lake import Lake
-from tamis.storage.publish import HOST
+from tamis.storage.processes import HOST
 from tamis.storage.sweeping import lease, lease_of
 from tamis.storage.verify import verify
 from typer.testing import CliRunner

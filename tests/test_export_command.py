@@ -11,7 +11,7 @@ from small_flow import chosen, documents, make_case, stages, write_jsonl
 from small_tokens import TWINS, token_case
 from tamis.pipelines import cli
 from tamis.storage.errors import ConfigError, InputError
-from tamis.storage.publish import HOST
+from tamis.storage.processes import HOST
 from tamis.storage.verify import verify
 
 

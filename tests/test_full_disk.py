@@ -24,7 +24,8 @@ from tamis.storage.catalog import build_catalog
 from tamis.storage.disks import disk_error, writing
 from tamis.storage.errors import DiskError, LakeError
 from tamis.storage.lake import Lake
-from tamis.storage.publish import HOST, GrowingFile
+from tamis.storage.processes import HOST
+from tamis.storage.publish import GrowingFile
 from tamis.storage.verify import verify
 
 REPRESENTATIVE = (

@@ -17,7 +17,7 @@ from tamis.storage.exported_tokens import ExportedTokens
 from tamis.storage.lake import Lake, remove_stale
 from tamis.storage.manifest_shapes import Below, Key
 from tamis.storage.markdown import markdown_table, plain
-from tamis.storage.publish import HOST
+from tamis.storage.processes import HOST
 from tamis.storage.snapshots import newest
 from tamis.storage.verify import verify
 

@@ -24,7 +24,7 @@ from tamis.storage.errors import LakeError, StoreError
 from tamis.storage.inputs import list_inputs
 from tamis.storage.lake import Lake
 from tamis.storage.places import local, place, remove_files
-from tamis.storage.publish import HOST
+from tamis.storage.processes import HOST
 from tamis.storage.readers import ReadOptions, read_records
 from tamis.storage.sweeping import lease, lease_of
 from tamis.storage.verify import verify
