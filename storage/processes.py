@@ -19,6 +19,7 @@ from .locks import is_held
 HOST = platform.node().replace("~", "-").replace("/", "-")
 _PROC = Path("/proc")
 _MACHINE = Path("/etc/machine-id")
+_MOST = 1 << 31
 _GONE = ("Z", "X")
 """States of a process that has ended and that nobody has asked about yet: in a container perhaps nobody ever will."""
 
@@ -46,7 +47,8 @@ class Process(NamedTuple):
         """Return the process that the name of a temporary file begins with, None where it names none."""
         host, _, rest = name.partition("~")
         pid, *more = rest.partition("~")[0].split(".")
-        if not pid.isdigit() or len(more) not in (0, 4) or (more and not more[0].isdigit()):
+        numbers = [pid, *more[:1]]
+        if len(more) not in (0, 4) or not all(n.isascii() and n.isdecimal() for n in numbers):
             return None
         return cls(host, int(pid), int(more[0]), *more[1:]) if more else cls(host, int(pid))
 
@@ -71,7 +73,7 @@ class Process(NamedTuple):
                 return False if self.machine and (self.machine, self.host) == (here.machine, here.host) else None
             if self.space != here.space:
                 return is_held(holding) if holding else None
-            return _began(self.pid) == self.start
+            return _began(self.pid) in (self.start, 0)  # 0: there is one of another user, who may hide more of it
         return _began(self.pid) is not None if self.host == here.host else None
 
 
@@ -107,6 +109,8 @@ def _digest(path: Path) -> str:
 
 def _began(pid: int) -> int | None:
     """Return when a process of this namespace began, 0 where nobody says, None where there is none."""
+    if not 0 < pid < _MOST:  # no number of a process: `kill` takes some of these for whole groups
+        return None
     with suppress(OSError, ValueError, IndexError):
         state, *fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if state in _GONE else int(fields[18])

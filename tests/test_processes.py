@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import tamis
@@ -14,6 +15,7 @@ from tamis.pipelines.cleaning import clean, survey
 from tamis.pipelines.keep_entry import Keep
 from tamis.pipelines.ray_cluster import _remove_stale
 from tamis.pipelines.runs import load_runs
+from tamis.storage import processes
 from tamis.storage.errors import LakeError
 from tamis.storage.lake import Lake
 from tamis.storage.locks import is_held
@@ -57,7 +59,15 @@ def test_its_name_and_its_record_give_it_back():
     assert Process.of(json.loads(json.dumps(US.record()))) == US
     assert Process.of({"pid": 7, "host": "elsewhere"}) == Process("elsewhere", 7)
     assert Process.named(f"{HOST}~7~0123456789ab~shard.parquet") == Process(HOST, 7), "as an older tamis wrote it"
-    for name in ("tokens.arrow", "host~x~y", "host~1.2~y", "host~1.x.a.b.c~y", "host~1.2.a.b.c.d~y"):
+    for name in (
+        "host~²~y",
+        "host~1.².a.b.c~y",
+        "tokens.arrow",
+        "host~x~y",
+        "host~1.2~y",
+        "host~1.x.a.b.c~y",
+        "host~1.2.a.b.c.d~y",
+    ):
         assert Process.named(name) is None
 
 
@@ -67,9 +77,21 @@ def test_whether_it_runs_is_known_of_this_machine_alone():
     assert Process(HOST, os.getpid()).runs() is True, "an older tamis noted no more"
     assert US._replace(pid=999_999_999).runs() is False and Process(HOST, 999_999_999).runs() is False
     assert US._replace(boot="other", machine="m").runs() is None, "another machine of the same name"
+    for pid in (0, -1, 1 << 31, 1 << 70):  # what no process has: `kill` asks whole groups, or takes no such number
+        assert US._replace(pid=pid).runs() is False and Process(HOST, pid).runs() is False
     assert Process("elsewhere", 1).runs() is None and ELSEWHERE.runs() is None
     if US.machine:
         assert US._replace(boot="other").runs() is False, "this machine was started again since"
+
+
+@needs_proc
+def test_a_process_that_another_user_hides_runs(monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(processes, "_PROC", Path("/nowhere"))  # `hidepid` shows no folder of it
+    monkeypatch.setattr(os, "kill", denied)
+    assert US.runs() is True
 
 
 @needs_proc
