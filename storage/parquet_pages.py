@@ -46,6 +46,7 @@ class Chunk(NamedTuple):
     n_values: int
     n_bytes: int  # packed
     begin: int
+    codec: int
 
 
 def chunks(handle: BinaryIO) -> list[list[Chunk]]:
@@ -65,7 +66,8 @@ def chunks(handle: BinaryIO) -> list[list[Chunk]]:
 
 def _chunk(about: dict[int, Any]) -> Chunk:
     data, dictionary = _count(about, 9), _count(about, 11)
-    return Chunk(_count(about, 1), _count(about, 5), _count(about, 7), dictionary if 0 < dictionary < data else data)
+    begin = dictionary if 0 < dictionary < data else data
+    return Chunk(_count(about, 1), _count(about, 5), _count(about, 7), begin, _count(about, 4))
 
 
 def rows_at_once(handle: BinaryIO, parquet: pq.ParquetFile, columns: list[Chunk], group: int, most_bytes: int) -> int:

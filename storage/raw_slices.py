@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .inputs import InputFile
+from .parquet_pages import chunks
 from .parquet_rows import MAGIC
 from .places import parquet_source
 from .readers import ReadOptions, raw_form
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
+"""Of Parquet, by their numbers in its footer."""
 _COPIED_AT_ONCE = 1 << 20
 _ROWS_AT_ONCE = 256
 
@@ -82,16 +85,19 @@ def _slice_lines(path: Path, n_bytes: int, start: int, target: Path) -> None:
 
 def _slice_parquet(path: Path, n_bytes: int, place: float, target: Path) -> None:
     """Copy rows from a row group on until they have so many compressed bytes."""
+    with path.open("rb") as handle:
+        groups = chunks(handle)
     with pq.ParquetFile(parquet_source(path), pre_buffer=False) as parquet:
-        groups = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
-        sizes = [sum(g.column(c).total_compressed_size for c in range(g.num_columns)) for g in groups]
+        if not groups or len(groups) != parquet.num_row_groups or not all(groups):
+            raise OSError("its footer is damaged")
+        sizes = [sum(chunk.n_bytes for chunk in group) for group in groups]
         at = int(place * len(groups))
         order = [*range(at, len(groups)), *range(at)]
-        codec = groups[at].column(0).compression.lower()
-        with pq.ParquetWriter(target, parquet.schema_arrow, compression=codec.replace("uncompressed", "none")) as out:
+        codec = _CODECS.get(groups[at][0].codec, "zstd")
+        with pq.ParquetWriter(target, parquet.schema_arrow, compression=codec) as out:
             for number in order:
                 share = min(1.0, n_bytes / max(1, sizes[number]))
-                rows = max(1, round(share * groups[number].num_rows))
+                rows = max(1, round(share * parquet.metadata.row_group(number).num_rows))
                 batches = []
                 for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[number], use_threads=False):
                     batches.append(batch.slice(0, rows))

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +112,14 @@ def test_a_slice_of_parquet_is_rows_of_a_row_group(tmp_path, read):
     found = slice_file(file, file.size // 6, 0.5, tmp_path / "slices" / "s.parquet", ReadOptions())
     documents, bad = read(found.path)
     assert not bad and documents[0]["doc_id"] == "1500" and 350 < len(documents) < 750
+
+
+def test_parquet_with_damaged_statistics_is_not_cut_by_arrow_which_would_end_the_process(tmp_path, read):
+    shutil.copy(Path(__file__).parent / "data/fuzzed/parquet/damaged_histogram", tmp_path / "a.parquet")
+    (file,) = list_inputs(["a.parquet"], tmp_path)
+    found = slice_file(file, file.size // 6, 0.5, tmp_path / "slices" / "s.parquet", ReadOptions())
+    documents, bad = read(found.path)
+    assert len(documents) + len(bad) > 0
 
 
 def test_a_file_that_is_one_document_is_not_cut(tmp_path):
