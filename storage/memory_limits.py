@@ -36,14 +36,15 @@ def memory_there(root: Path = Path("/")) -> int:
 def _limits(root: Path) -> Iterator[int]:
     """Yield the limits of all cgroups that this process is in, and those around them."""
     for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
+        controllers, _, path = line.partition(":")[2].partition(":")
         kind = "memory" if "memory" in controllers.split(",") else controllers
         if kind in _FILES:
             inside = PurePosixPath(path.lstrip("/"))  # where a container does not see it so, its root has the limit
             for folder in (inside, *inside.parents):
                 for name in _FILES[kind]:
                     for value in _lines(root / _CGROUPS / kind / folder / name):
-                        if value.isdecimal():  # v2 says max where there is none, v1 a number beyond any machine
+                        # v2 says max where there is none, v1 a number beyond any machine
+                        if value.isascii() and value.isdecimal():
                             yield int(value)
 
 
@@ -89,6 +90,6 @@ def _glibc() -> Any:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return path.read_text(errors="replace").splitlines()
     except OSError:
         return []

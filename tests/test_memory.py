@@ -24,16 +24,17 @@ GB = 1 << 30
     ("5:cpu:/\n4:memory:/job\n0::/\n", {"memory/job/memory.limit_in_bytes": "1073741824"}, GB),
     ("4:memory:/job\n", {"memory/job/memory.limit_in_bytes": "9223372036854771712"}, None),
     ("0::/job\n", {"job/memory.max": "max"}, None),
+    ("nonsense\n0::/j\xf6b\n", {"memory.max": "²\n\xff"}, None),
     (None, {}, None),
-], ids=["v2", "around", "high", "container", "v1", "v1-none", "v2-none", "no-cgroups"])  # fmt: skip
+], ids=["v2", "around", "high", "container", "v1", "v1-none", "v2-none", "odd", "no-cgroups"])  # fmt: skip
 def test_the_smallest_limit_of_all_cgroups_counts(tmp_path, groups, files, expected):
     if groups is not None:
         (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/self/cgroup").write_text(groups)
+        (tmp_path / "proc/self/cgroup").write_bytes(groups.encode("latin-1"))
     for name, value in files.items():
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(value + "\n")
+        path.write_bytes(value.encode("latin-1") + b"\n")
     machine = memory_there(tmp_path / "nothing")
     assert machine > 0
     assert memory_there(tmp_path) == min(machine, expected or machine)
