@@ -29,7 +29,7 @@ from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
 from .state import check_state
-from .sums import FOLDER, Sums, is_whole, read_sums
+from .sums import FOLDER, Sum, Sums, is_whole, read_sums
 from .sweeping import held
 from .verify_counts import counts
 
@@ -89,8 +89,13 @@ def _published(lake: Lake, named: Set[str]) -> Iterator[Damage]:
         yield Damage(str(lake.root / journal), f"line {said} is damaged", _REPAIRS[FOLDER])
     for name in sorted(there.files):
         path = lake.root / name
-        if (found := sums.published(name)) and not is_whole(path, found):
-            yield Damage(str(path), "does not have the digest that was noted of it", repair_of(lake, path))
+        if found := sums.published(name):
+            yield from _guarded(path, repair_of(lake, path), partial(_noted, path, found, repair_of(lake, path)))
+
+
+def _noted(path: Path, found: list[Sum], repair: str) -> Iterator[Damage]:
+    if not is_whole(path, found):
+        yield Damage(str(path), "does not have the digest that was noted of it", repair)
 
 
 def _absent(lake: Lake, named: Set[str]) -> Iterator[Damage]:
@@ -244,6 +249,8 @@ def _model(record: Path, repair: str) -> Iterator[Damage]:
 
 
 _MANIFESTS: tuple[tuple[str, Callable[[Path, str], Iterator[Damage]]], ...] = (
+    ("corpora/**/packs/*.json", _json),
+    ("corpora/**/snapshots/*/manifest.json", _json),
     ("runs/*/run.json", _json),
     ("runs/*/uses.json", _json),
     ("runs/finished/*.json", _json),

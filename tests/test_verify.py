@@ -1,6 +1,8 @@
 """Damage is found, named, and repaired by the next run."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import tamis
@@ -31,6 +33,22 @@ def test_a_missing_file_is_named_and_the_next_run_makes_it_again(tmp_path):
     (gone[-1].parent / "manifest.json").unlink()
     assert chosen(tamis.run(config, "small")) == before
     assert list(verify(run.lake)) == []
+
+
+def test_a_file_that_the_disk_does_not_give_is_named_and_so_is_all_else(tmp_path, monkeypatch):
+    run = tamis.run(make_case(tmp_path), "small")
+    failing, cut = (next(run.lake.root.glob(pattern)) for pattern in ("features/*/*/*.parquet", "runs/*/config.yaml"))
+    cut.write_text("x")
+    opened = Path.open
+
+    def opening(path, *args, **options):
+        if path == failing:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", opening)
+    found = {d.file: d.problem for d in verify(run.lake)}
+    assert set(found) == {str(failing), str(cut)} and "Input/output error" in found[str(failing)]
 
 
 @pytest.mark.parametrize(
