@@ -67,11 +67,22 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder for a moment, where the file system can do that; others who do this wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        with alone_with(handle):
+            yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def alone_with(handle: int) -> Iterator[None]:
+    """Hold what is open for a moment, where the file system can do that; others who do this wait."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 @contextmanager

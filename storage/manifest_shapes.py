@@ -135,6 +135,7 @@ class _Run(TypedDict):
     exit_code: Int | None
     pid: Int
     host: NotRequired[str]
+    process: NotRequired[dict[str, Int | str]]
     started: str
     finished: str | None
     corpus: str
@@ -156,6 +157,12 @@ class _Run(TypedDict):
     alarms: NotRequired[list[_Alarm]]
     prefect: NotRequired[dict[str, Any]]
     error: NotRequired[str | None]
+
+
+class _Holder(TypedDict):
+    pid: Int
+    host: NotRequired[str]
+    process: NotRequired[dict[str, Int | str]]
 
 
 class _Part(TypedDict):
@@ -207,6 +214,7 @@ class Mixture(TypedDict):
 
 _BY_NAME: dict[str, Any] = {
     "lake.json": _Lake, "newest.json": _Newest, "feature.json": _Feature, "run.json": _Run, "uses.json": list[Below],
+    "cleaning.json": _Holder, "holder.json": _Holder,
 }  # fmt: skip
 _BY_FOLDER: dict[tuple[int, str], Any] = {
     (-2, "packs"): _Pack, (-3, "snapshots"): _Snapshot, (-3, "selections"): _Selection, (-3, "draws"): _Draw,

@@ -69,10 +69,12 @@ def move_into_place(temporary: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     _sync(temporary, os.O_RDWR)
-    if root := _lake_of(temporary.parent):
+    status, root, is_new = temporary.stat(), _lake_of(temporary.parent), not target.exists()
+    if root and not is_new:
         note(root, target, temporary)
-    status = temporary.stat()
     temporary.replace(target)
+    if root and is_new:  # who is killed before this leaves a file that nobody noted, not one that is missed
+        note(root, target, target)
     _sync(target.parent, os.O_RDONLY)
     if status.st_nlink == 1:  # a second name of a file takes no room
         _PUBLISHED.add(status.st_size)

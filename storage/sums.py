@@ -2,8 +2,9 @@
 
 A line says path, size, CRC-32 and XXH3 (128 bits) of the bytes, and carries a check of its own, so a flipped bit is
 found in any file: a picture, a manifest, the footer of a Parquet file, the catalogue, and in a journal itself. It is
-written before the file gets its name. A path that was published again has several lines, and a file is whole where it
-is what any of them says; of a text that grows each line says how it began. Reading 1 GB costs 0.2 s.
+written before a file takes the place of another, and after a new one has its name. A path that was published again has
+several lines, and a file is whole where it is what any of them says; of a text that grows each line says how it began.
+Reading 1 GB costs 0.2 s.
 
 Against bad disks and slips, not against people: who can write into the lake can write lines. In an object store nothing
 is noted; the store has checksums of its own.
@@ -17,11 +18,14 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import xxhash
+
+from .locks import alone_with
 
 FOLDER = "sums"
 GROWS = "log.jsonl"
@@ -94,7 +98,7 @@ class _Journals:
         with self._lock:
             path = self._paths.setdefault((os.getpid(), root), root / FOLDER / _name())
             path.parent.mkdir(exist_ok=True)
-            with path.open("ab", buffering=0) as file:
+            with _held(path) as file:
                 before = file.seek(0, os.SEEK_END)
                 try:
                     if file.write(lines) != len(lines):
@@ -107,12 +111,23 @@ class _Journals:
 
 
 _JOURNALS = _Journals()
+"""As long as the process lives; a fork begins others, because its number is another."""
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[IO[bytes]]:
+    """Open a journal to add to it, which nobody gathers meanwhile."""
+    while True:
+        with path.open("ab", buffering=0) as file, alone_with(file.fileno()):
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
 
 
 def note(root: Path, target: Path, content: Path) -> None:
-    """Note what a file of the lake at `root` is about to be; nothing for one that lies elsewhere.
+    """Note what a file of the lake at `root` is, or is about to be; nothing for one that lies elsewhere.
 
-    Where there is one already the line is made durable first: a crash must not leave the new file with the old line.
+    What takes the place of another is noted first, and durably: a crash must not leave the new file with the old line.
     """
     if target.is_relative_to(root) and target != root / "lake.json" and target.parent != root / FOLDER:
         name = target.relative_to(root).as_posix()
@@ -145,15 +160,16 @@ def journals(root: Path) -> list[Path]:
 
 
 def gather(root: Path) -> None:
-    """Make one journal of all, without damaged lines and what is said of files that are not there.
+    """Make one journal of all, without damaged lines and what is said of files that were removed on purpose.
 
-    A process that lives begins another one, because its own gets another name before it is read.
+    What is missing is missed on. A process that lives begins another journal, because its own gets another name before
+    it is read, and is read when nobody writes into it.
     """
     taken = [path.rename(path.with_name(f"gathered-{_name()}")) for path in journals(root)]
     sums: dict[str, list[Sum]] = defaultdict(list)
     for path in taken:
-        for name, one in filter(None, map(_parsed, _lines(path.read_bytes()))):
-            if one != GONE and (root / name).exists() and one not in sums[name]:
+        for name, one in filter(None, map(_parsed, _lines(_read_alone(path)))):
+            if one not in sums[name]:
                 sums[name].append(one)
     content = b"".join(_line(name, one) for name in sorted(sums) for one in _present(root / name, sums[name]))
     if content:
@@ -191,10 +207,18 @@ def _mended(bad: bytes) -> bytes:
     return b""
 
 
+def _read_alone(path: Path) -> bytes:
+    with path.open("rb") as file, alone_with(file.fileno()):
+        return file.read()
+
+
 def _present(path: Path, found: list[Sum]) -> list[Sum]:
-    """Return of several sums of a path the one of what is there now, all where it is none of them."""
-    if len(found) == 1 or path.name == GROWS:
-        return [max(found)]
+    """Return of several sums of a path that of what is there now, all where it is none of them, none of what went."""
+    if not path.exists():
+        return [] if GONE in found else found
+    found = [one for one in found if one != GONE]
+    if len(found) < 2 or path.name == GROWS:
+        return [max(found)] if found else []
     now = sum_of(path)
     return [now] if now in found else found
 

@@ -141,7 +141,12 @@ def _remove(lake: Lake, kind: Kind, names: Collection[str]) -> None:
         for name in names:
             abandon_upload(lake.root, *name.removeprefix(f"{UPLOADS}/").rsplit("?", 1))
     else:
-        if kind.name != TEMPORARY and is_local(lake.root):
+        is_noted = kind.name != TEMPORARY and is_local(lake.root)
+        try:
+            if is_noted:
+                note_gone(lake.root, names)
+        except OSError:  # a full disk, which this is to make room on
+            remove_files([_place(lake, name) for name in names])
             note_gone(lake.root, names)
         remove_files([_place(lake, name) for name in names])
 
@@ -177,7 +182,13 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
     """
     path, left = lease_of(lake), lease_left(lake)
     if being_cleaned(lake):
-        raise LakeError(f'another `tamis clean` goes on in "{lake.root}"; it says so in cleaning.json. Wait for it.')
+        what = "another `tamis clean` goes on, or `tamis repair`,"
+        raise LakeError(f'{what} in "{lake.root}"; it says so in cleaning.json. Wait for it.')
+    if links := sorted(kind for kind in {one.pattern.partition("/")[0] for one in KINDS} if _is_link(lake, kind)):
+        raise LakeError(
+            f'"{lake.root / links[0]}" is a link: nothing is removed, because what lies behind it may be '
+            "somebody else's; put a folder there"
+        )
     content = json.dumps(this_process().record() | {"token": uuid.uuid4().hex}).encode()
     try:
         version = claim(path, content, left)
@@ -203,6 +214,10 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
             unclaim(path, version)
 
 
+def _is_link(lake: Lake, name: str) -> bool:
+    return is_local(lake.root) and (lake.root / name).is_symlink()
+
+
 def lease_left(lake: Lake) -> str:
     """Return the version of the lease that is there, "" where none is."""
     with contextlib.suppress(FileNotFoundError):
@@ -216,7 +231,7 @@ def wait_until_clean(lake: Lake, say: Callable[[str], object]) -> str:
     It had not published the catalogue: who has done that takes its lease away.
     """
     if being_cleaned(lake):
-        say("waiting for `tamis clean`, which removes what no kept run refers to")
+        say("waiting for `tamis clean` or `tamis repair`, which removes files")
         while being_cleaned(lake):
             time.sleep(0.2)
     return lease_left(lake)

@@ -5,11 +5,15 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 
 import pytest
 import tamis
 from small_flow import make_case
+from tamis.pipelines.cleaning import clean
 from tamis.pipelines.comparison_page import comparison_page
+from tamis.pipelines.keep_entry import Keep
+from tamis.pipelines.repairing import repair
 from tamis.pipelines.runs import load_runs
 from tamis.storage.catalog import build_catalog
 from tamis.storage.errors import LakeError
@@ -19,6 +23,7 @@ from tamis.storage.manifest_shapes import Below, Key
 from tamis.storage.markdown import markdown_table, plain
 from tamis.storage.processes import HOST
 from tamis.storage.snapshots import newest
+from tamis.storage.sweeping import being_cleaned, lease_of
 from tamis.storage.verify import verify
 
 STEPS = [{"name": "clean", "filter": {"too_short": "stats.n_words >= 5"}}]
@@ -42,7 +47,9 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def lake(made, tmp_path):
-    return Lake.open(shutil.copytree(made.root, tmp_path / "lake"))
+    lake = Lake.open(shutil.copytree(made.root, tmp_path / "lake"))
+    shutil.rmtree(lake.root / "sums")  # who forges a file forges its line too
+    return lake
 
 
 def rewritten(path, change):
@@ -122,6 +129,25 @@ def test_links_in_scratch_space_are_removed_and_not_followed(lake, tmp_path):
     (lake.scratch / f"{HOST}~{dead}~x~link").symlink_to(tmp_path / "mine")
     remove_stale(lake.scratch)
     assert (tmp_path / "mine" / "kept").exists() and not any(lake.scratch.glob("*~link"))
+
+
+@pytest.mark.parametrize("kind", ["runs", "selections", "plans"])
+def test_nothing_is_removed_behind_a_link_in_a_lake(lake, tmp_path, kind):
+    (tmp_path / "mine" / "0").mkdir(parents=True)
+    (tmp_path / "mine" / "0" / "kept").write_text("x")
+    shutil.rmtree(lake.root / kind, ignore_errors=True)
+    (lake.root / kind).symlink_to(tmp_path / "mine")
+    for remove in (partial(clean, lake, Keep(runs=1, days=0, hours=0)), partial(repair, lake)):
+        with pytest.raises(LakeError, match="is a link"):
+            remove()
+    assert (tmp_path / "mine" / "0" / "kept").exists()
+
+
+@pytest.mark.parametrize("content", [*CONTENTS, '{"pid": "1"}', '{"pid": 1, "process": []}', '{"pid": 1e99}'])
+def test_a_lease_of_any_content_keeps_nobody_out_for_long(lake, content):
+    lease_of(lake).write_bytes(content.encode("latin-1"))
+    os.utime(lease_of(lake), (0, 0))
+    assert not being_cleaned(lake)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")

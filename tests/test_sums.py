@@ -1,11 +1,16 @@
 """The digests of a lake's files: what they find, and where a flipped bit is put back."""
 
 import random
+from pathlib import Path
 
 import pytest
+from tamis.storage import sweeping
 from tamis.storage.correcting import flipped_bit
 from tamis.storage.lake import Lake
-from tamis.storage.sums import gather, journals, read_sums, sum_of, sum_of_bytes
+from tamis.storage.publish import take_back
+from tamis.storage.references import KINDS
+from tamis.storage.sums import gather, journals, note_gone, read_sums, sum_of, sum_of_bytes
+from tamis.storage.verify import verify
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100, 70_000])
@@ -55,13 +60,59 @@ def test_gathering_keeps_what_is_there(lake):
     path = lake.root / "plans" / "0.json"
     lake.publish_bytes(path, b"again")
     assert len(read_sums(lake.root).files["plans/0.json"]) == 2
-    (lake.root / "plans" / "1.json").unlink()
+    take_back(lake.root / "plans" / "1.json")
     gather(lake.root)
     assert read_sums(lake.root).files == {
         "plans/0.json": [sum_of(path)], "plans/2.json": [sum_of(lake.root / "plans" / "2.json")]
     }  # fmt: skip
     lake.publish_bytes(path, b"once more")
     assert len(journals(lake.root)) == 2 and sum_of(path) in read_sums(lake.root).files["plans/0.json"]
+
+
+def test_gathering_forgets_nothing_that_is_missing(lake):
+    (lake.root / "plans" / "1.json").unlink()
+    gather(lake.root)
+    gather(lake.root)
+    assert [Path(damage.file).name for damage in verify(lake)] == ["1.json"]
+
+
+def test_who_is_killed_before_a_new_file_has_its_name_leaves_none_that_is_missed(lake, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        lake.publish_bytes(lake.root / "plans" / "new.json", b"{}")
+    assert list(verify(lake)) == []
+
+
+def test_a_line_that_comes_as_the_journals_are_gathered_is_in(lake, monkeypatch):
+    opened, gathered = Path.open, []
+
+    def opening(path, mode="r", *args, **options):
+        file = opened(path, mode, *args, **options)
+        if mode == "ab" and not gathered:
+            gathered.append(gather(lake.root))
+        return file
+
+    monkeypatch.setattr(Path, "open", opening)
+    lake.publish_bytes(lake.root / "plans" / "0.json", b"9")
+    assert gathered and list(verify(lake)) == []
+
+
+def test_a_full_disk_does_not_keep_files_from_being_removed(lake, monkeypatch):
+    noted, names = [], ["plans/0.json", "plans/1.json"]
+
+    def full(root, names):
+        noted.append([(root / name).exists() for name in names])
+        if len(noted) == 1:
+            raise OSError(28, "No space left on device")
+        note_gone(root, names)
+
+    monkeypatch.setattr(sweeping, "note_gone", full)
+    (plans,) = (kind for kind in KINDS if kind.name == "plans")
+    sweeping.remove(lake, [sweeping.Artefact("plans", name, (name,), 1, 0.0, 0.0, plans) for name in names])
+    assert noted == [[True, True], [False, False]] and list(verify(lake)) == []
 
 
 def test_what_lies_elsewhere_is_not_noted(lake, tmp_path):
