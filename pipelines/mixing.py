@@ -1,7 +1,7 @@
 """A mixture, from what its flows chose to the shards that a training reads."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -178,8 +178,9 @@ def _write(
         "seed": work.config.seed, "tokenizer": work.config.tokenizer, "order": ordered.recipe(),
         **{name: drawn[name] for name in ("draw", "rule", "budget", "asked", "achieved", "parts", "origins")},
     }  # fmt: skip
-    counted = map(form.counted, ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes)))
-    manifest, composition = form.publish(folder, counted, about, {"parts": drawn["parts"]})
+    # Closed: where a disk is full the sorted texts go at once, and not when an error is forgotten that still holds them.
+    with closing(ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes))) as tables:
+        manifest, composition = form.publish(folder, map(form.counted, tables), about, {"parts": drawn["parts"]})
     manifest["unordered"] = ordered.unordered
     page = mixture_card(manifest, drawn["sources"], work.log.record.alarms, composition.licences)
     work.lake.publish_bytes(folder / "card.md", page.encode())

@@ -5,7 +5,7 @@ larger one without what it lacks. The texts go once through the scratch folder (
 of a range of 32 MB or less; nothing that is written depends on shards or workers, not even where row groups end.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
@@ -100,7 +100,7 @@ class Ordered:
             for survivors in self._drawn:
                 measure(self.work, survivors, column)
 
-    def tables(self, columns: Sequence[str], most_bytes: int = ROW_GROUP_BYTES) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], most_bytes: int = ROW_GROUP_BYTES) -> Generator[pa.Table]:
         """Yield the copies in order, in tables of at most so many bytes of text and metadata.
 
         The columns are some of CHOSEN; corpus, id, text and metadata are among them.
