@@ -4,6 +4,8 @@ A catalogue may come from somebody else, and its views may name any file: what i
 lake, or the query fails. A query of a user's own has the same limits, so that one from a web page is as harmless.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .lake import Lake
@@ -17,9 +19,12 @@ _SETTINGS = (
 )
 
 
-def lock(connection: Any, lake: Lake) -> None:
-    """Let a connection read no file but those of a lake and its scratch space, and change no setting any more."""
-    folders = [str(folder / "x").removesuffix("x") for folder in (lake.root, lake.scratch)]
+def lock(connection: Any, lake: Lake, more: Iterable[Path] = ()) -> None:
+    """Let a connection read no file but those of a lake and its scratch space, and change no setting any more.
+
+    `more` are folders that it may read too.
+    """
+    folders = [str(folder / "x").removesuffix("x") for folder in (lake.root, lake.scratch, *more)]
     listed = ", ".join("'{}'".format(folder.replace("'", "''")) for folder in folders)
     connection.execute(f"set allowed_directories = [{listed}]")
     for setting in _SETTINGS:

@@ -263,7 +263,7 @@ def _repeated_ids(lake: Lake, shards: Sequence[Shard], superseded: pa.Table) -> 
     try:
         with duckdb.connect(config={**lake.memory.query_config, "temp_directory": str(spill)}) as connection:
             open_to_duckdb(connection, lake.root)
-            lock(connection, lake)
+            lock(connection, lake, {shard.path.parent for shard in shards})  # a plan looks at those of another lake
             connection.register("superseded", superseded.select(["shard", "row"]))
             found = connection.sql(_REPEATED, params={"files": [str(s.path) for s in shards]}).to_arrow_table()
     except duckdb.Error as error:
