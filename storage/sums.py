@@ -29,6 +29,8 @@ from .locks import alone_with
 
 FOLDER = "sums"
 GROWS = "log.jsonl"
+PASSING = "training/"
+"""What comes and goes while a model is trained: nobody notes that it went."""
 _CHUNK = 1 << 22
 
 
@@ -58,8 +60,8 @@ class Sums:
         return [one for one in self.files.get(name, ()) if one != GONE]
 
     def expected(self) -> Iterator[str]:
-        """Yield the files that were published and never removed on purpose."""
-        return (name for name, found in self.files.items() if GONE not in found)
+        """Yield the files that were published and never removed on purpose, but those that a training needs for a while."""
+        return (name for name, found in self.files.items() if GONE not in found and not name.startswith(PASSING))
 
 
 def sum_of(path: Path, size: int | None = None) -> Sum:
@@ -171,7 +173,7 @@ def gather(root: Path) -> None:
         for name, one in filter(None, map(_parsed, _lines(_read_alone(path)))):
             if one not in sums[name]:
                 sums[name].append(one)
-    content = b"".join(_line(name, one) for name in sorted(sums) for one in _present(root / name, sums[name]))
+    content = b"".join(_line(name, one) for name in sorted(sums) for one in _present(root, name, sums[name]))
     if content:
         temporary = root / FOLDER / f"{_name()}~"
         with temporary.open("wb") as file:
@@ -212,10 +214,11 @@ def _read_alone(path: Path) -> bytes:
         return file.read()
 
 
-def _present(path: Path, found: list[Sum]) -> list[Sum]:
+def _present(root: Path, name: str, found: list[Sum]) -> list[Sum]:
     """Return of several sums of a path that of what is there now, all where it is none of them, none of what went."""
+    path = root / name
     if not path.exists():
-        return [] if GONE in found else found
+        return [] if GONE in found or name.startswith(PASSING) else found
     found = [one for one in found if one != GONE]
     if len(found) < 2 or path.name == GROWS:
         return [max(found)] if found else []

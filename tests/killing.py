@@ -92,9 +92,9 @@ def reached(lake):
 
 
 def artefacts(lake):
-    """Return the files of a lake but those of runs, whose names are other every time."""
+    """Return the files of a lake but those of runs and the journals, whose names are other every time."""
     files = {path.relative_to(lake).as_posix() for path in lake.rglob("*") if path.is_file()}
-    return {name for name in files if not name.startswith("runs/2")}
+    return {name for name in files if not name.startswith(("runs/2", "sums/"))}
 
 
 def wrong_with(runs, wanted, there):
