@@ -150,7 +150,7 @@ def test_verify_and_catalog_rebuild(call, tmp_path):
     assert len(json.loads(call("sql", "from runs", "--json")[1])) == 1
     next((tmp_path / "lake" / "corpora" / "web" / "shards").glob("*")).write_bytes(b"PAR1 no")
     code, out, _ = call("verify")
-    assert code == 1 and "cannot be read" in out
+    assert code == 1 and "does not have the digest" in out and "tamis repair" in out
 
 
 def test_the_schema_accepts_what_the_tool_accepts(capsys, config):

@@ -21,7 +21,11 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.stat().st_mtime_ns
+        for p in folder.rglob("*")
+        if p.is_file() and p.parent.name != "sums"
+    }
 
 
 def by_name(stages):

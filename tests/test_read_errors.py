@@ -85,7 +85,7 @@ def test_a_file_of_the_lake_that_the_disk_does_not_give_is_named_with_what_tells
 
     with monkeypatch.context() as patched:
         patched.setattr(published, "published_source", source)
-        with pytest.raises(LakeError, match=r"(?i)input/output error.*`tamis verify`") as error:
+        with pytest.raises(LakeError, match=r"(?i)input/output error.*`tamis (verify|repair)`") as error:
             tamis.run(config, "small", overrides=[f"flows.small.steps.{change}"])
     assert f'"{failed[0]}"' in str(error.value) and path.exists()
     assert tamis.run(config, "small", overrides=[f"flows.small.steps.{change}"]).record.status == "done"
