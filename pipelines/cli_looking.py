@@ -149,9 +149,11 @@ def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = Non
     home = open_lake(lake, config)
     code = print_damage(verify(home), as_json)
     if bare := not_covered(home):
-        said = "an object store, or a tamis that noted none, published them"
+        said = "a killed run, an object store or a tamis that noted none"
         typer.echo(
-            f"of {len(bare):,} files no digest was noted ({said}): what they carry themselves was compared", err=True
+            f"no digest was noted of {', '.join(bare[:3])}{f' and {len(bare) - 3:,} others' if bare[3:] else ''} (of "
+            f"{said}): only what they carry themselves was compared",
+            err=True,
         )
     raise typer.Exit(code)
 

@@ -25,8 +25,9 @@ def budget_of(memory: int | float) -> Budget:
     if not found.is_enough:
         limit, has, one = found.limit // MB, found.has // MB, LEAST_ROOM // MB
         share = f"{memory:.0%} of {memory_there() // MB:,}MB, which is " if isinstance(memory, float) else ""
+        size = f"{limit:,}MB" if limit else f"{found.limit:,} bytes (a share has a %, a size MB or GB)"
         raise ConfigError(
-            f"memory: {share}{limit:,}MB is not enough: this process has {has:,}MB before it reads anything, and one "
+            f"memory: {share}{size} is not enough: this process has {has:,}MB before it reads anything, and one "
             f"worker takes {one:,}MB; expected at least {has + one + 1:,}MB"
         )
     return found
