@@ -52,7 +52,7 @@ def _show(found: Any, *, dry_run: bool) -> None:
         return
     would = "would be " if dry_run else ""
     print_line(f"{len(found.damaged):,} files are damaged or missing")
-    print_line(f"{len(found.corrected):,} {would}put right: one bit of each had flipped")
+    print_line(f"{len(found.corrected):,} {would}put right, of each of which one bit had flipped")
     print_line(f"{len(found.removed):,} {would}removed; {len(found.runs):,} runs {would}done again")
     for problem in found.problems:
         print_line(f"not mended: {problem}")

@@ -231,7 +231,7 @@ def wait_until_clean(lake: Lake, say: Callable[[str], object]) -> str:
     It had not published the catalogue: who has done that takes its lease away.
     """
     if being_cleaned(lake):
-        say("waiting for `tamis clean` or `tamis repair`, which removes files")
+        say("waiting for the `tamis clean` or `tamis repair` that goes on in this lake")
         while being_cleaned(lake):
             time.sleep(0.2)
     return lease_left(lake)

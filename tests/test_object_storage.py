@@ -232,7 +232,7 @@ def test_one_process_cleans_a_lake_on_the_store(resumed, monkeypatch):
     lake = resumed.lake
     monkeypatch.setattr("tamis.storage.sweeping.RENEWED", -1)
     with lease(lake) as renew:
-        with pytest.raises(LakeError, match="another `tamis clean` goes on"), lease(lake):
+        with pytest.raises(LakeError, match="another `tamis clean` or `tamis repair` goes on"), lease(lake):
             pass
         renew()
         renew()
