@@ -178,7 +178,7 @@ def _write(
         "seed": work.config.seed, "tokenizer": work.config.tokenizer, "order": ordered.recipe(),
         **{name: drawn[name] for name in ("draw", "rule", "budget", "asked", "achieved", "parts", "origins")},
     }  # fmt: skip
-    # Closed: where a disk is full the sorted texts go at once, and not when an error is forgotten that still holds them.
+    # Closed: where a disk is full the sorted texts go at once, not when an error is forgotten that still holds them.
     with closing(ordered.tables(form.columns, min(ROW_GROUP_BYTES, output.shard_bytes))) as tables:
         manifest, composition = form.publish(folder, map(form.counted, tables), about, {"parts": drawn["parts"]})
     manifest["unordered"] = ordered.unordered
