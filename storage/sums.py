@@ -60,7 +60,7 @@ class Sums:
         return [one for one in self.files.get(name, ()) if one != GONE]
 
     def expected(self) -> Iterator[str]:
-        """Yield the files that were published and never removed on purpose, but those that a training needs for a while."""
+        """Yield the files that were published and never removed on purpose, but those of a training in progress."""
         return (name for name, found in self.files.items() if GONE not in found and not name.startswith(PASSING))
 
 
