@@ -111,8 +111,8 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
         found = survey(lake, keep)
         if found.running:
             raise LakeError(
-                f"run {found.running[0]} goes on{_where(lake, found.running[0])}, and what it will need is not known "
-                "before its end; nothing was removed. Clean again afterwards."
+                f"run {found.running[0]} goes on{where_runs(lake, found.running[0])}, and what it will need is not "
+                "known before its end; nothing was removed. Clean again afterwards."
             )
         agreed = {one.path for one in (shown or found).gone}
         found = Survey(
@@ -136,7 +136,7 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
     return found
 
 
-def _where(lake: Lake, run: str) -> str:
+def where_runs(lake: Lake, run: str) -> str:
     """Say which process a run is of; of another machine or container, what to do where somebody killed it there."""
     record = load_run(lake, run)
     if record is None:

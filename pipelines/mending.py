@@ -16,6 +16,7 @@ from .engine import Threads
 from .flow_checks import training_flow
 from .flows import curate
 from .loading import Loaded, resolved_config
+from .memory_entry import budget_of, workers_within
 from .mixing import mix
 from .news import news
 from .plugins import make_feature, make_tokens
@@ -25,6 +26,8 @@ from .runs import RunRecord, Unrecorded, load_run
 from .work import Work
 
 MIX, TRAIN = "mix ", "train-aux "
+_ASKED = ("export ", "replay ", "ingest ")
+"""Runs that only their own command can repeat; what an ingestion read is read again without it."""
 
 
 class _Again(Unrecorded):
@@ -44,13 +47,12 @@ def mend_run(lake: Lake, run: RunRecord, root: Path, reporter: Reporter) -> None
     loaded = Loaded(resolved_config(run.config), root, run.config)
     config = loaded.config
     features = {alias: make_feature(alias, entry, root) for alias, entry in config.features.items()}
-    log = _Again(run)
-    work = Work(
-        replace(lake, used=set()), config, root, features, make_tokens(config.tokenizer, root), Threads.default(None),
-        log, reporter, mending=run,
-    )  # fmt: skip
-    with closing(Threads.default(None)) as engine:
-        work = replace(work, engine=engine)
+    log, memory = _Again(run), budget_of(config.memory)
+    with closing(Threads(workers_within(memory, None, reporter))) as engine:
+        work = Work(
+            replace(lake, used=set(), memory=memory), config, root, features, make_tokens(config.tokenizer, root),
+            engine, log, reporter, mending=run,
+        )  # fmt: skip
         if run.flow in config.flows:
             curate(work, run.flow, config.flows[run.flow])
         elif run.flow.startswith(MIX):
@@ -93,6 +95,11 @@ def root_of(lake: Lake, loaded: Loaded | None, run: RunRecord) -> Path:
     if said.is_absolute() or not parts or lake.root.parts[-len(parts) :] != tuple(parts):
         raise ConfigError(f"which folder the files of run {run.run} are below is not known; name its --config")
     return Path(*lake.root.parts[: -len(parts)])
+
+
+def can_be_repeated(run: RunRecord) -> bool:
+    """Say whether a run's record tells all that it takes to do it again."""
+    return run.status == "done" and not run.flow.startswith(_ASKED)
 
 
 def is_made_by(run: RunRecord, names: Collection[str]) -> bool:

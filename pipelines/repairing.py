@@ -22,10 +22,11 @@ from ..storage.references import References
 from ..storage.sums import FOLDER, gather, note_gone, read_sums
 from ..storage.sweeping import held, lease
 from ..storage.verify import Damage, verify
+from .cleaning import where_runs
 from .corpus_mending import entries_of, mend_corpus
 from .ingesting import target_corpus
 from .loading import Loaded, resolved_config
-from .mending import is_made_by, mend_pages, mend_run, root_of
+from .mending import can_be_repeated, is_made_by, mend_pages, mend_run, root_of
 from .pool_summaries import KEPT, SAMPLE, SUMMARY
 from .progress import Reporter
 from .runs import RunRecord, load_runs
@@ -67,8 +68,9 @@ def look(lake: Lake) -> Repair:
     names = _names(lake, found.damaged)
     found.corrected += correctable(lake, names) if is_local(lake.root) else ()
     rest = [name for name in names if name not in found.corrected and not name.startswith(FOLDER)]
-    found.removed = _to_remove(lake, rest)
     runs = load_runs(lake)
+    exported = _exported(runs, rest)
+    found.removed = _to_remove(lake, [name for name in rest if name not in exported])
     found.runs = [run.run for run in _concerned(lake, runs, rest)]
     return found
 
@@ -82,7 +84,8 @@ def repair(lake: Lake, loaded: Loaded | None = None, *, yes: bool = False, repor
     reporter = reporter or Reporter(quiet=True)
     with lease(lake) as renew, _renewed(renew):
         if running := [run.run for run in load_runs(lake) if run.status == "running"]:
-            raise LakeError(f"run {running[0]} goes on; nothing was repaired. Repair again afterwards.")
+            where = where_runs(lake, running[0])
+            raise LakeError(f"run {running[0]} goes on{where}; nothing was repaired. Repair again afterwards.")
         found = Repair(list(verify(lake)))
         if is_local(lake.root):
             found.corrected += correct(lake, _names(lake, found.damaged))
@@ -144,9 +147,7 @@ def _concerned(lake: Lake, runs: Collection[RunRecord], names: Collection[str]) 
     paths = {_artefact(name) for name in names}
     references = References(lake, [asdict(run) for run in runs], held(lake))
     found = []
-    for run in runs if names else ():
-        if run.status != "done":
-            continue
+    for run in filter(can_be_repeated, runs) if names else ():
         try:
             needed = references.whole(asdict(run))
             lost = [f"selections/{s['selection']}" for s in run.steps] + [f"runs/{run.run}"]
@@ -156,6 +157,12 @@ def _concerned(lake: Lake, runs: Collection[RunRecord], names: Collection[str]) 
         if mine or is_made_by(run, names) or any(name.startswith("runs/finished/") for name in names):
             found.append(run)
     return found
+
+
+def _exported(runs: Collection[RunRecord], names: Collection[str]) -> list[str]:
+    """Return the files of mixtures of no run that can be done again: those of `tamis export` and `tamis replay`."""
+    makers = list(filter(can_be_repeated, runs))
+    return [n for n in names if n.startswith("mixtures/") and not any(is_made_by(run, [n]) for run in makers)]
 
 
 def _artefact(name: str) -> str:
@@ -189,10 +196,17 @@ class _Again:
         once = [n for n in names if n.startswith("runs/") and (n.endswith(_ONCE) or "/inputs/" in n)]
         known = {run.run for run in self._runs}
         unknown = [n for n in once if not (n.endswith("config.yaml") and n.split("/")[1] in known)]
+        exported = _exported(self._runs, names)
         for name in [] if self._yes else unknown:
             self._problem(f"{name} tells what nothing else does; --yes removes what is left of it")
-        go = [name for name in names if self._yes or name not in unknown]
+        for name in [] if self._yes else exported:
+            self._problem(
+                f"{name} was written by `tamis export` or the like: --yes removes that export, do it again then"
+            )
+        go = [name for name in names if self._yes or name not in (*unknown, *exported)]
+        given_up = self._given_up(exported) if self._yes else []
         self._remove(_to_remove(lake, go), [n for n in go if n.startswith(_ON_DEMAND) or n in unknown])
+        self._remove(given_up, given_up)
         is_sound = self._corpora()
         for run in self._concerned:
             is_sound &= self._run(run)
@@ -218,6 +232,13 @@ class _Again:
             else:
                 kept.append(name)
         return kept
+
+    def _given_up(self, exported: Collection[str]) -> list[str]:
+        """Return all files of exports that are damaged, and of the runs that wrote them."""
+        folders = {"/".join(name.split("/")[:3]) for name in exported}
+        folders |= {f"runs/{run.run}" for run in self._runs if is_made_by(run, exported)}
+        there = held(self._lake, {"mixtures"})
+        return sorted({*exported, *(name for folder in folders for name in there.below(folder))})
 
     def _remove(self, names: list[str], gone: list[str]) -> None:
         if is_local(self._lake.root) and gone:

@@ -8,6 +8,8 @@ from .fingerprint import fingerprint
 from .publish import MARKER, publish_bytes
 
 FORMAT = 1
+_SIGNS = ("runs/*/run.json", "corpora/*/newest.json", "corpora/*/packs/*.json", "sums/*~*~*.txt")
+"""What no folder has that is no lake; many a project has `runs/`."""
 
 
 def check_format(root: Path) -> None:
@@ -33,8 +35,8 @@ def repair_marker(root: Path, scratch: Path) -> bool:
     try:
         check_format(root)
     except FileNotFoundError:
-        if not any((root / name).is_dir() for name in ("corpora", "runs")):
-            raise LakeError(f'"{root}" is no lake: it has neither {MARKER} nor corpora and runs') from None
+        if not any(any(root.glob(pattern)) for pattern in _SIGNS):
+            raise LakeError(f'"{root}" is no lake: it has neither {MARKER} nor what a run leaves in one') from None
     except LakeError as error:
         if "is damaged" not in str(error):
             raise

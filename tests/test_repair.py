@@ -95,7 +95,7 @@ def test_files_that_are_gone_or_cut(case, share, seed, cut):
 
 def test_each_bit_of_the_marker_counts(tmp_path):
     lake = Lake.open(tmp_path / "lake", create=True)
-    (lake.root / "runs").mkdir()
+    lake.publish_json(lake.root / "runs" / "1" / "run.json", {})
     marker = lake.root / "lake.json"
     before = marker.read_bytes()
     for place in range(0, 8 * len(before), 5):
@@ -187,6 +187,54 @@ def test_a_record_is_only_given_up_when_told_so(small):
     first = repair(run.lake, loaded)
     assert first.exit_code == 3 and "--yes" in first.problems[0] and log.exists()
     assert repair(run.lake, loaded, yes=True).exit_code == 0 and named(run.lake) == set()
+
+
+def test_an_export_is_only_given_up_when_told_so(small):
+    run, loaded = small
+    done = tamis.export(loaded, "small", [{"format": "jsonl.zst"}])
+    (folder,) = done.outputs
+    file = next(folder.glob("*.jsonl.zst"))
+    file.write_bytes(file.read_bytes()[:-9])
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(2):
+        first = repair(run.lake, loaded)
+        assert first.exit_code == 3 and "export" in first.problems[0] and first.removed == [] == look(run.lake).removed
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert repair(run.lake, loaded, yes=True).exit_code == 0 and whole(run.lake)
+    assert not folder.exists() or not any(folder.iterdir())
+    again = tamis.export(loaded, "small", [{"format": "jsonl.zst"}])
+    assert again.outputs == [folder] and whole(run.lake)
+
+
+def test_what_is_missing_and_cannot_be_had_again_is_named_each_time(small):
+    run, loaded = small
+    (run.lake.run(run.id) / "log.jsonl").unlink()
+    assert [repair(run.lake, loaded).exit_code for _ in range(2)] == [3, 3]
+    assert repair(run.lake, loaded, yes=True).exit_code == 0 and whole(run.lake)
+
+
+def test_an_ingestion_is_no_hindrance(small):
+    run, loaded = small
+    tamis.ingest(loaded, "web")
+    next(run.lake.root.glob("corpora/web/shards/*.parquet")).unlink()
+    done = repair(run.lake, loaded)
+    assert done.exit_code == 0 and done.problems == [] and whole(run.lake)
+
+
+def test_a_repair_works_within_the_memory_of_its_run(small):
+    run, _ = small
+    next(run.lake.root.glob("selections/*/*.parquet")).unlink()
+    record = run.lake.run(run.id) / "run.json"
+    found = json.loads(record.read_bytes())
+    run.lake.publish_json(record, found | {"config": f"memory: 100000000\n{found['config']}"})
+    assert "memory: 95MB is not enough" in repair(run.lake).problems[0]
+
+
+def test_a_folder_that_is_no_lake_is_not_made_one(tmp_path):
+    (tmp_path / "runs" / "tensorboard").mkdir(parents=True)
+    with pytest.raises(LakeError, match="is no lake"):
+        repair_marker(tmp_path, tmp_path / "tmp")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_a_killed_repair_is_gone_on_with(small, monkeypatch):
