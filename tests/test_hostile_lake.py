@@ -7,6 +7,7 @@ import re
 import shutil
 from functools import partial
 
+import pyarrow.parquet as pq
 import pytest
 import tamis
 from small_flow import make_case
@@ -161,6 +162,24 @@ def test_a_link_among_raw_files_is_the_file_that_it_names(tmp_path, read):
 
     (file,) = list_inputs(["raw/*"], tmp_path)
     assert file.name == "raw/a.txt" and file.path.resolve() == tmp_path / "secret"
+
+
+def test_ids_and_sources_are_data_and_never_become_paths(tmp_path):
+    names = ["../../x", "/etc/passwd", "..", ".", "CON", "nul.txt", "null", "a\0b", "~", "C:\\x", "*", "x" * 5_000]
+    config = make_case(tmp_path / "here", n=4, files=1, steps=STEPS)
+    outputs = [{"format": name} for name in ("parquet", "jsonl.zst", "mds", "ids")]
+    lines = [{"id": n, "source": n, "text": f"one two three four five six {i}", "meta": {n: n}}
+             for i, n in enumerate(names)]  # fmt: skip
+    (tmp_path / "here" / "raw" / "part-0.jsonl").write_text(
+        "\n".join(map(json.dumps, lines)) + '\n{"id": "", "text": "a"}'
+    )
+    run = tamis.export(config, tamis.run(config, "small").id, outputs)
+    (ids,) = (run.lake.root / "mixtures").glob("*/*/ids.parquet")
+    assert run.exit_code == 0 and {*pq.read_table(ids).column("doc_id").to_pylist()} == {*names}
+    assert {path.name for path in tmp_path.iterdir()} == {"here"}
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"raw", "code.jsonl", "flows.yaml", "lake"}
+    inside = [path.relative_to(run.lake.root).as_posix() for path in run.lake.root.rglob("*")]
+    assert not any(name in path for path in inside for name in ("CON", "nul.txt", "passwd", "xxxxx", "C:"))
 
 
 def test_markup_in_ids_sources_and_files_is_text_everywhere(tmp_path):
