@@ -149,8 +149,9 @@ def begin(
             build_catalog(lake)
             unclaim(lease_of(lake), left)
     except BaseException as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         stopped = isinstance(error, KeyboardInterrupt)
-        work.log.finish("interrupted" if stopped else "failed", 130 if stopped else 1, str(error) or None)
+        _finish(work, "interrupted" if stopped else "failed", 128 + number if stopped else 1, str(error) or None)
         raise
     return work
 

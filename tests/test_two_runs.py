@@ -63,17 +63,20 @@ def test_a_run_takes_away_the_lease_that_it_found_and_no_other(tmp_path, monkeyp
     assert "elsewhere" in lease.read_text()
 
 
-def test_a_run_that_is_stopped_as_it_waits_goes_on_no_more(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("by", "code"), [(KeyboardInterrupt, 130), (recorded.Terminated, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_run_that_is_stopped_as_it_waits_goes_on_no_more(tmp_path, monkeypatch, by, code):
     config = make_case(tmp_path, n=60, files=1)
     lake = tamis.run(config, "small").lake
 
     def stopped(*_):
-        raise KeyboardInterrupt
+        raise by
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(by):
         patched.setattr(recorded, "wait_until_clean", stopped)
         tamis.run(config, "small")
-    assert [run.status for run in load_runs(lake)] == ["done", "interrupted"]
+    assert [(run.status, run.exit_code) for run in load_runs(lake)] == [("done", 3), ("interrupted", code)]
     clean(lake, NEWEST)
 
 
