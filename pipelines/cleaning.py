@@ -17,7 +17,7 @@ from ..storage.lake import LOG, Lake, read_json
 from ..storage.listings import Listing
 from ..storage.places import is_local
 from ..storage.references import Needed, References
-from ..storage.sums import gather
+from ..storage.sums import gather, note_given_up
 from ..storage.sweeping import Artefact, artefacts, clock, held, lease, remove, unneeded
 from .keep_entry import Keep
 from .runs import RunRecord, goes_on, load_run, load_runs
@@ -132,6 +132,7 @@ def clean(lake: Lake, keep: Keep, shown: Survey | None = None) -> Survey:
             lake.catalog.unlink()  # there is no room for two, and it names what is gone
             build_catalog(lake)
         if is_local(lake.root):
+            note_given_up(lake.root)
             gather(lake.root)
     return found
 

@@ -141,6 +141,18 @@ def note_gone(root: Path, names: Iterable[str]) -> None:
     _JOURNALS.append(root, dict.fromkeys(names, GONE), durable=False)
 
 
+def note_given_up(root: Path) -> None:
+    """Note that mixtures and runs are gone whose folders are not there: so a person gives them up, `clean` says."""
+    gone = []
+    for name in read_sums(root).expected():
+        kind, *parts = name.split("/")
+        depth = {"mixtures": 2, "runs": 1}.get(kind)
+        if depth and not root.joinpath(kind, *parts[:depth]).exists():
+            gone.append(name)
+    if gone:
+        note_gone(root, gone)
+
+
 def read_sums(root: Path) -> Sums:
     """Read all journals of a lake on this machine."""
     found = Sums()

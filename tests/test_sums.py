@@ -1,9 +1,12 @@
 """The digests of a lake's files: what they find, and where a flipped bit is put back."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+from tamis.pipelines.cleaning import clean
+from tamis.pipelines.keep_entry import Keep
 from tamis.storage import sweeping
 from tamis.storage.correcting import flipped_bit
 from tamis.storage.lake import Lake
@@ -74,6 +77,24 @@ def test_gathering_forgets_nothing_that_is_missing(lake):
     gather(lake.root)
     gather(lake.root)
     assert [Path(damage.file).name for damage in verify(lake)] == ["1.json"]
+
+
+def test_clean_forgets_the_mixtures_and_runs_whose_folders_somebody_removed(lake):
+    names = [
+        "mixtures/m/k/manifest.json",
+        "mixtures/m/k/a.bin",
+        "mixtures/m/l/a.bin",
+        "mixtures/m/l/b.bin",
+        "runs/2/a.txt",
+    ]
+    for name in names:
+        lake.publish_bytes(lake.root / name, b"{}")
+    shutil.rmtree(lake.root / "mixtures/m/k")
+    shutil.rmtree(lake.root / "runs/2")
+    (lake.root / "mixtures/m/l/b.bin").unlink()
+    assert len(list(verify(lake))) == 4
+    clean(lake, Keep())
+    assert [Path(damage.file).name for damage in verify(lake)] == ["b.bin"]
 
 
 def test_who_is_killed_before_a_new_file_has_its_name_leaves_none_that_is_missed(lake, monkeypatch):
