@@ -141,7 +141,7 @@ def test_another_processor_changes_no_decision_and_no_feature_but_torchs(whole, 
     assert {name for name in values if others[name] != values[name]} <= OF_TORCH
     for feature in OF_TORCH:
         for one, other in zip(values[feature].columns, others[feature].columns, strict=True):
-            assert numbers(other) == pytest.approx(numbers(one), rel=1e-5, abs=1e-3, nan_ok=True)
+            assert numbers(other) == pytest.approx(numbers(one), rel=1e-5, abs=1e-6, nan_ok=True)
 
 
 def there_is(name):
