@@ -11,6 +11,7 @@ from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, Q
 
 
 def repair_command(
+    context: typer.Context,
     config: ConfigOption = DEFAULT_CONFIG,
     lake: LakeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is damaged and what would be done.")] = False,
@@ -28,13 +29,15 @@ def repair_command(
     loaded = load_config(config) if lake is None or config.exists() else None
     place = loaded.lake if lake is None and loaded is not None else lake
     assert place is not None  # one of them is there
-    if loaded is not None and loaded.lake.resolve() != place.resolve():
-        loaded = None  # of another lake
+    said_by = context.get_parameter_source("config")
+    is_named = said_by is not None and said_by.name == "COMMANDLINE"
+    if loaded is not None and not is_named and loaded.lake.resolve() != place.resolve():
+        loaded = None  # it lies here and is of another lake; one that is named is of a lake that was moved
     home = Lake(place.resolve())
     if not dry_run:
         repair_marker(home.root, home.scratch)
     home = Lake.open(home.root)
-    found = look(home) if dry_run else repair(home, loaded, yes=yes, reporter=Reporter(quiet=quiet))
+    found = look(home, loaded) if dry_run else repair(home, loaded, yes=yes, reporter=Reporter(quiet=quiet))
     if as_json:
         from .printing import print_json
 
@@ -55,6 +58,6 @@ def _show(found: Any, *, dry_run: bool) -> None:
     print_line(f"{len(found.corrected):,} {would}put right, of each of which one bit had flipped")
     print_line(f"{len(found.removed):,} {would}removed; {len(found.runs):,} runs {would}done again")
     for problem in found.problems:
-        print_line(f"not mended: {problem}")
+        print_line(f"{'cannot be' if dry_run else 'not'} mended: {problem}")
     if shown := found.damaged if dry_run else found.left:
         print_table(["file", "what is wrong"], [[d.file, d.problem] for d in shown])

@@ -21,7 +21,7 @@ from ..storage.publish import MARKER
 from ..storage.references import References
 from ..storage.sums import FOLDER, gather, note_gone, read_sums
 from ..storage.sweeping import held, lease
-from ..storage.verify import Damage, verify
+from ..storage.verify import Damage, files_of, is_told_once, verify
 from .cleaning import where_runs
 from .corpus_mending import entries_of, mend_corpus
 from .ingesting import target_corpus
@@ -37,8 +37,6 @@ _OF_THE_RAW = ("corpora/", "quarantine/")
 _ON_DEMAND = ("plans/", "proxies/", "training/")
 """What nothing refers to: it is made again when somebody asks."""
 _BESIDE_A_STATE = (KEPT, SAMPLE, SUMMARY)
-_ONCE = ("run.json", "log.jsonl", "config.yaml")
-"""What tells of a run what nothing else does."""
 
 
 @dataclass
@@ -62,7 +60,7 @@ class Repair:
         return 3 if self.left else 0
 
 
-def look(lake: Lake) -> Repair:
+def look(lake: Lake, loaded: Loaded | None = None) -> Repair:
     """Return what a repair would do, as far as that is known before: what is removed, and what was only a bit."""
     found = Repair(list(verify(lake)))
     names = _names(lake, found.damaged)
@@ -71,7 +69,13 @@ def look(lake: Lake) -> Repair:
     runs = load_runs(lake)
     exported = _exported(runs, rest)
     found.removed = _to_remove(lake, [name for name in rest if name not in exported])
-    found.runs = [run.run for run in _concerned(lake, runs, rest)]
+    for run in _concerned(lake, runs, rest):
+        try:
+            root_of(lake, loaded, run)
+        except TamisError as error:
+            found.problems.append(str(error))
+        else:
+            found.runs.append(run.run)
     return found
 
 
@@ -179,6 +183,11 @@ def _artefact(name: str) -> str:
     return name if parts[0] in ("corpora", "quarantine") else "/".join(parts[:2])
 
 
+def _is_config(name: str) -> bool:
+    """Say whether a file is the configuration of a run, which its record has too."""
+    return name.startswith("runs/") and name.endswith("/config.yaml")
+
+
 class _Again:
     """What is damaged beyond a bit, made again."""
 
@@ -193,9 +202,8 @@ class _Again:
     def run(self) -> None:
         """Remove, read, compute, and build the catalogue."""
         lake, names = self._lake, self._names
-        once = [n for n in names if n.startswith("runs/") and (n.endswith(_ONCE) or "/inputs/" in n)]
         known = {run.run for run in self._runs}
-        unknown = [n for n in once if not (n.endswith("config.yaml") and n.split("/")[1] in known)]
+        unknown = [n for n in names if is_told_once(n) or (_is_config(n) and n.split("/")[1] not in known)]
         exported = _exported(self._runs, names)
         for name in [] if self._yes else unknown:
             self._problem(f"{name} tells what nothing else does; --yes removes what is left of it")
@@ -212,13 +220,14 @@ class _Again:
             is_sound &= self._run(run)
         for run in self._runs:
             mend_pages(lake, run)
-        if is_sound and is_local(lake.root):
-            self._forget()
         try:
             build_catalog(lake)
         except TamisError as error:
             self._problem(f"catalog.duckdb: {error}")
+            is_sound = False
         if is_local(lake.root):
+            if is_sound:
+                self._forget([] if self._yes else [*unknown, *exported])
             gather(lake.root)
 
     def _without_long(self, names: list[str]) -> list[str]:
@@ -281,12 +290,10 @@ class _Again:
         self._found.runs.append(run.run)
         return True
 
-    def _forget(self) -> None:
+    def _forget(self, but: Collection[str]) -> None:
         """Note that what no run came back to is gone: parts of a feature under another name, results of no run."""
-        there = held(self._lake).files
-        kinds = ("features/", "states/", "scores/", "selections/", "clusters/", "rounds/", "draws/")
-        gone = [n for n in read_sums(self._lake.root).expected() if n.startswith(kinds) and n not in there]
-        if gone:
+        there = files_of(self._lake).files
+        if gone := [n for n in read_sums(self._lake.root).expected() if n not in there and n not in but]:
             note_gone(self._lake.root, gone)
 
     def _problem(self, text: str) -> None:

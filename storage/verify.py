@@ -76,7 +76,14 @@ def not_covered(lake: Lake) -> list[str]:
 
 def repair_of(lake: Lake, path: Path) -> str:
     """Return what repairs a file of the lake."""
+    if is_told_once(path.relative_to(lake.root).as_posix()):
+        return f"nothing: no other file tells it; {REPAIR[:-1]} --yes` gives it up"
     return _REPAIRS.get(path.relative_to(lake.root).parts[0], AGAIN)
+
+
+def is_told_once(name: str) -> bool:
+    """Say whether a file tells of a run what nothing else does."""
+    return name.startswith("runs/") and (name.endswith(("/run.json", "/log.jsonl")) or "/inputs/" in name)
 
 
 def _published(lake: Lake, named: Set[str]) -> Iterator[Damage]:

@@ -237,6 +237,15 @@ def test_a_folder_that_is_no_lake_is_not_made_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+def test_a_record_that_is_lost_is_missed_until_it_is_given_up(small):
+    run, loaded = small
+    shutil.rmtree(run.lake.root / "runs")
+    for _ in range(2):
+        done = repair(run.lake, loaded)
+        assert done.exit_code == 3 and {Path(d.file).name for d in done.left} >= {"run.json", "log.jsonl"}
+    assert repair(run.lake, loaded, yes=True).exit_code == 0 and named(run.lake) == set()
+
+
 def test_a_killed_repair_is_gone_on_with(small, monkeypatch):
     run, loaded = small
     before = chosen(run)
@@ -260,6 +269,23 @@ def test_nothing_is_repaired_while_a_run_goes_on(small):
     run.lake.publish_json(path, json.loads(path.read_bytes()) | {"status": "running"})
     with pytest.raises(LakeError, match="goes on"):
         repair(run.lake, loaded)
+
+
+def test_a_lake_that_was_moved_is_repaired_with_the_configuration_that_is_named(small, tmp_path, capsys):
+    run, _ = small
+    moved = run.lake.root.rename(tmp_path / "moved")
+    lost = next(moved.glob("selections/*/manifest.json"))
+    lost.unlink()
+
+    def repaired(*words):
+        with pytest.raises(SystemExit) as end:
+            main(["repair", "-q", "--lake", str(moved), *words])
+        return end.value.code, capsys.readouterr().out
+
+    code, out = repaired("--dry-run")
+    assert code == 1 and "cannot be mended: which folder" in out and "0 runs would be done again" in out
+    code, out = repaired("--config", str(tmp_path / "flows.yaml"))
+    assert code == 0 and lost.exists() and "1 runs done again" in out
 
 
 def test_a_plan_and_an_artefact_of_no_run_are_only_removed(small):
