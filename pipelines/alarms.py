@@ -93,7 +93,7 @@ def _dropped(manifest: Manifest) -> int:
 
 
 def _told_how_many(manifest: Manifest) -> bool:
-    return manifest["kind"] == "select" and (
+    return manifest.get("kind") == "select" and (
         manifest["budget"] is not None or manifest["recipe"]["cut"]["percent"] is not None
     )
 

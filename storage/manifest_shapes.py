@@ -91,7 +91,7 @@ class _Recipe(TypedDict):
 class _Selection(TypedDict):
     shards: dict[Key, str]
     recipe: _Recipe
-    kind: str
+    kind: NotRequired[str]  # a replay has none
     entered: Int
     kept: Int
     reasons: dict[str, Int]
