@@ -208,9 +208,7 @@ class _Again:
         for name in [] if self._yes else unknown:
             self._problem(f"{name} tells what nothing else does; --yes removes what is left of it")
         for name in [] if self._yes else exported:
-            self._problem(
-                f"{name} was written by `tamis export` or the like: --yes removes that export, do it again then"
-            )
+            self._problem(f"{name} was written by `tamis export` or the like: --yes removes it, export it again then")
         go = [name for name in names if self._yes or name not in (*unknown, *exported)]
         given_up = self._given_up(exported) if self._yes else []
         self._remove(_to_remove(lake, go), [n for n in go if n.startswith(_ON_DEMAND) or n in unknown])

@@ -182,8 +182,9 @@ def lease(lake: Lake) -> Iterator[Callable[[], None]]:
     """
     path, left = lease_of(lake), lease_left(lake)
     if being_cleaned(lake):
-        what = "another `tamis clean` goes on, or `tamis repair`,"
-        raise LakeError(f'{what} in "{lake.root}"; it says so in cleaning.json. Wait for it.')
+        raise LakeError(
+            f'another `tamis clean` or `tamis repair` goes on in "{lake.root}"; see cleaning.json. Wait for it.'
+        )
     if links := sorted(kind for kind in {one.pattern.partition("/")[0] for one in KINDS} if _is_link(lake, kind)):
         raise LakeError(
             f'"{lake.root / links[0]}" is a link: nothing is removed, because what lies behind it may be '

@@ -143,7 +143,8 @@ def _missing(lake: Lake, named: Set[str]) -> Iterator[Damage]:
             wanted = references.decisions(run).paths
         except (LakeError, KeyError, ValueError, TypeError):  # of a manifest that is named elsewhere
             continue
-        wanted = wanted | {f"mixtures/{o['mixture']}/{o['key']}" for o in run.get("outputs") or ()}
+        written = {f"mixtures/{o['mixture']}/{o['key']}" for o in run.get("outputs") or ()}
+        wanted = wanted | {path for path in written if there.below(path)}  # one whose folder was removed was given up
         for path in sorted(wanted - seen):
             seen.add(path)
             name = path if path.endswith((".parquet", ".json")) else f"{path}/manifest.json"

@@ -100,7 +100,7 @@ def test_a_run_killed_on_the_store_goes_on_to_what_a_folder_holds(whole, resumed
     assert digests(resumed.lake) == digests(whole[1].lake)
     assert chosen(resumed) == chosen(whole[1])
     assert list(verify(resumed.lake)) == []
-    assert not [p for p in resumed.lake.scratch.iterdir() if f"~{os.getpid()}~" not in p.name], "dead processes' files"
+    assert not [p for p in resumed.lake.scratch.iterdir() if f"~{os.getpid()}." not in p.name], "dead processes' files"
     assert all("~" not in str(path) for path in resumed.lake.root.glob("**/*")), "nothing temporary is in the store"
 
 
