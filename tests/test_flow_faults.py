@@ -1,11 +1,7 @@
-"""A flow that is killed and started again ends as if nothing had happened."""
+"""What goes wrong in a flow: interruptions, errors, odd inputs (kills: `test_kills.py`, disks: `test_full_disk.py`)."""
 
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from threading import Timer
 
@@ -13,7 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 import tamis
-from small_flow import chosen, documents, make_case, write_jsonl
+from small_flow import documents, make_case, write_jsonl
 from tamis.features.text_stats import TextStats
 from tamis.pipelines import ingesting
 from tamis.pipelines.engine import Threads
@@ -25,41 +21,6 @@ from tamis.storage.errors import InputError, LakeError, TamisError
 from tamis.storage.ingest import read_pack
 from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
-
-
-def start(config, lake):
-    command = [sys.executable, "-m", "tamis.pipelines.cli", "run", "small", "-c", str(config), "--no-prefect", "-q"]
-    return subprocess.Popen([*command, "--set", f"lake={lake}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def result(run):
-    """Return everything that a user keeps: the chosen ids and the digests of the written files."""
-    return chosen(run), [[f["sha256"] for f in o["files"]] for o in run.record.outputs]
-
-
-def test_killed_at_random_moments_the_same_command_gives_the_same_result(tmp_path):
-    config = make_case(tmp_path, n=2000, files=12, corpora={"web": {"files": ["raw/*"], "shard_bytes": 20_000}})
-    began = time.monotonic()
-    assert start(config, "whole").wait(120) == 0
-    seconds = time.monotonic() - began
-    rng = random.Random(20261121)
-    killed = 0
-    for moment in sorted(rng.uniform(0.3, 0.95) * seconds for _ in range(5)):
-        process = start(config, "broken")
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert killed, "no run was long enough to be killed"
-    broken = tamis.run(config, "small", overrides=["lake=broken"])
-    assert result(broken) == result(tamis.run(config, "small", overrides=["lake=whole"]))
-    assert list(verify(broken.lake)) == []
-    assert [p for p in broken.lake.scratch.iterdir()] == [], "what dead processes left is swept"
-    statuses = [r.status for r in load_runs(broken.lake)]
-    assert statuses.count("interrupted") <= killed
-    assert statuses[-1] == "done"
 
 
 def test_ctrl_c_in_a_query_interrupts_the_run(tmp_path, request):
