@@ -65,7 +65,7 @@ class Survey:
 def survey(lake: Lake, keep: Keep) -> Survey:
     """Return what could be removed; nothing is."""
     now, there = clock(lake), held(lake)
-    records = _records(lake, there, now)
+    records = records_of(lake, there, now)
     kept, since = _kept(records, there, keep, now)
     references, found = References(lake, [asdict(run) for run in records], there), list(artefacts(lake, there))
     needed = _needed(references, records, kept, [one for one in found if one.newest >= since])
@@ -148,7 +148,7 @@ def where_runs(lake: Lake, run: str) -> str:
     return f"{process})"
 
 
-def _records(lake: Lake, there: Listing, now: float) -> list[RunRecord]:
+def records_of(lake: Lake, there: Listing, now: float) -> list[RunRecord]:
     """Return all runs, oldest first; one of another machine that was not heard of for so long was interrupted."""
     records = load_runs(lake)
     for run in records:

@@ -43,12 +43,12 @@ def repair_command(
 
         print_json(asdict(found))
     else:
-        _show(found, dry_run=dry_run)
+        _show(home, found, dry_run=dry_run)
     raise typer.Exit((1 if found.damaged else 0) if dry_run else found.exit_code)
 
 
-def _show(found: Any, *, dry_run: bool) -> None:
-    from .printing import print_line, print_table
+def _show(lake: Lake, found: Any, *, dry_run: bool) -> None:
+    from .printing import print_line
 
     if not found.damaged:
         print_line("nothing is damaged")
@@ -59,5 +59,5 @@ def _show(found: Any, *, dry_run: bool) -> None:
     print_line(f"{len(found.removed):,} {would}removed; {len(found.runs):,} runs {would}done again")
     for problem in found.problems:
         print_line(f"{'cannot be' if dry_run else 'not'} mended: {problem}")
-    if shown := found.damaged if dry_run else found.left:
-        print_table(["file", "what is wrong"], [[d.file, d.problem] for d in shown])
+    for one in found.damaged if dry_run else found.left:
+        print_line(f"{one.file.removeprefix(f'{lake.root}/')}: {one.problem}")

@@ -20,9 +20,9 @@ from ..storage.places import is_local
 from ..storage.publish import MARKER
 from ..storage.references import References
 from ..storage.sums import FOLDER, gather, note_gone, read_sums
-from ..storage.sweeping import held, lease
+from ..storage.sweeping import clock, held, lease
 from ..storage.verify import Damage, files_of, is_told_once, verify
-from .cleaning import where_runs
+from .cleaning import records_of, where_runs
 from .corpus_mending import entries_of, mend_corpus
 from .ingesting import target_corpus
 from .loading import Loaded, resolved_config
@@ -87,7 +87,7 @@ def repair(lake: Lake, loaded: Loaded | None = None, *, yes: bool = False, repor
     """
     reporter = reporter or Reporter(quiet=True)
     with lease(lake) as renew, _renewed(renew):
-        if running := [run.run for run in load_runs(lake) if run.status == "running"]:
+        if running := [run.run for run in records_of(lake, held(lake), clock(lake)) if run.status == "running"]:
             where = where_runs(lake, running[0])
             raise LakeError(f"run {running[0]} goes on{where}; nothing was repaired. Repair again afterwards.")
         found = Repair(list(verify(lake)))

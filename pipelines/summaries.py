@@ -1,7 +1,7 @@
 """What the commands print: tables for people, JSON for programs, always on stdout."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ..features.registry import REGISTRY as FEATURES
 from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from ..storage.verify import Damage
+from ..storage.verify import verify
 from .describing import describe
 from .diff_printing import print_diff_in_short
 from .loading import load_config
@@ -219,13 +219,16 @@ def _parameters(plugin: Any) -> dict[str, Any]:
     return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields(plugin)}
 
 
-def print_damage(damage: Iterable[Damage], as_json: bool) -> int:
-    """Print what is damaged; return the exit code: 1 where anything is."""
-    found = list(damage)
+def print_damage(lake: Lake, as_json: bool) -> int:
+    """Print what is damaged in a lake; return the exit code: 1 where anything is."""
+    found = list(verify(lake))
     if as_json:
         print_json([asdict(d) for d in found])
     elif found:
-        print_table(["file", "what is wrong", "what repairs it"], [[d.file, d.problem, d.repair] for d in found])
+        print_line(f'{len(found):,} files in "{lake.root}" are damaged or missing')
+        for one in found:  # paths are longer than a column could be
+            print_line(one.file.removeprefix(f"{lake.root}/"))
+            print_line(f"    {one.problem}; {one.repair}")
     else:
         print_line("nothing is damaged")
     return 1 if found else 0
