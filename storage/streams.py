@@ -173,21 +173,24 @@ def _member(handle: BinaryIO, codec: _Codec, start: int) -> Generator[bytes, Non
     handle.seek(start)
     decoder = codec.decoder()
     position = start
-    while not decoder.eof:
-        piece = handle.read(_PIECE_BYTES)
-        if not piece:
-            raise DamagedError(f"truncated: the file ends inside a {codec.unit}; what follows is lost")
-        try:
-            data = decoder.decompress(piece)
-        except codec.error as error:
-            if _NO_MEMORY in str(error):
-                raise MemoryError(str(error)) from error  # zstd's own word for it: the file is as good as before
-            yield from _until_damage(handle, codec, start, position)
-            raise _explained(codec, error) from error
-        position += len(piece)
-        if data:
-            yield data
-    return int(position - len(decoder.unused_data))
+    try:
+        while not decoder.eof:
+            piece = handle.read(_PIECE_BYTES)
+            if not piece:
+                raise DamagedError(f"truncated: the file ends inside a {codec.unit}; what follows is lost")
+            try:
+                data = decoder.decompress(piece)
+            except codec.error as error:
+                if _NO_MEMORY in str(error):
+                    raise MemoryError(str(error)) from error  # zstd's own word for it: the file is as good as before
+                yield from _until_damage(handle, codec, start, position)
+                raise _explained(codec, error) from error
+            position += len(piece)
+            if data:
+                yield data
+        return int(position - len(decoder.unused_data))
+    finally:
+        del decoder  # an error remembers this frame, and a window of 2 GB with it
 
 
 def _until_damage(handle: BinaryIO, codec: _Codec, start: int, position: int) -> Iterator[bytes]:
@@ -196,13 +199,14 @@ def _until_damage(handle: BinaryIO, codec: _Codec, start: int, position: int) ->
     handle.seek(start)
     for at in range(start, position, _PIECE_BYTES):
         decoder.decompress(handle.read(min(_PIECE_BYTES, position - at)))
-    for byte in handle.read(_PIECE_BYTES):
-        try:
-            data = decoder.decompress(bytes([byte]))
-        except codec.error:
-            return
-        if data:
-            yield data
+    try:
+        for byte in handle.read(_PIECE_BYTES):
+            if data := decoder.decompress(bytes([byte])):
+                yield data
+    except codec.error:
+        return
+    finally:
+        del decoder
 
 
 def _explained(codec: _Codec, error: Exception) -> DamagedError:

@@ -1,7 +1,9 @@
 """Raw files that are made to fill the memory or the disk: each is read up to a stated limit, and says so."""
 
+import gc
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -190,3 +192,20 @@ def test_a_flow_over_a_bomb_ends_with_what_was_allowed(tmp_path):
     query = "select file, reason from quarantine"
     ((file, reason),) = tamis.sql(run.lake, query).fetchall()
     assert file == "raw/bomb.jsonl.zst" and "max_ratio" in reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says in /proc how much is mapped")
+def test_a_window_goes_with_its_frame_although_an_error_is_kept(read, tmp_path):
+    """Each of these names a window of a gigabyte, and is damaged."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((Path(__file__).parent / "data/fuzzed/zstd/long_window_damaged").read_bytes())
+    gc.disable()
+    try:
+        mapped = []
+        for _ in range(3):
+            documents, (bad,) = read(path)
+            assert documents == [] and "expected JSON Lines" in bad.reason
+            mapped.append(int(Path("/proc/self/statm").read_text().split()[0]) * 4096)
+    finally:
+        gc.enable()
+    assert mapped[-1] - mapped[0] < 512 << 20
