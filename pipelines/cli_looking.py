@@ -143,7 +143,7 @@ def sql_command(
 
 def verify_command(config: ConfigOption = DEFAULT_CONFIG, lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """Read every artefact again and compare it with its name; say what is damaged and what repairs it."""
-    from ..storage.verify import not_covered
+    from ..storage.verify_sums import not_covered
     from .summaries import print_damage
 
     home = open_lake(lake, config)

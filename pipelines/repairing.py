@@ -21,7 +21,8 @@ from ..storage.publish import MARKER
 from ..storage.references import References
 from ..storage.sums import FOLDER, gather, note_gone, read_sums
 from ..storage.sweeping import clock, held, lease
-from ..storage.verify import Damage, files_of, is_told_once, verify
+from ..storage.verify import Damage, is_told_once, verify
+from ..storage.verify_sums import files_of
 from .cleaning import records_of, where_runs
 from .corpus_mending import entries_of, mend_corpus
 from .ingesting import target_corpus

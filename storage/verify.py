@@ -5,7 +5,7 @@ tables, states, models and mixtures also carry digests of their content, which i
 what an older tamis published. Manifests are compared with what they name and count (`verify_counts`).
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,8 @@ from .documents import text_hashes
 from .errors import LakeError
 from .fingerprint import TableDigest, file_sha256
 from .lake import Lake, read_json
-from .listings import Listing
 from .model_files import model_digest
-from .places import is_local, parquet_source, presence
+from .places import parquet_source, presence
 from .proxies import read_proxy
 from .publish import DIGEST_FIELD
 from .published import readable_jsons
@@ -29,9 +28,10 @@ from .schema import DOCUMENT
 from .shards import DIGESTED, Shard
 from .snapshots import corpora, newest, packs_of
 from .state import check_state
-from .sums import FOLDER, Sum, Sums, is_whole, read_sums
+from .sums import FOLDER
 from .sweeping import held
 from .verify_counts import counts
+from .verify_sums import Noted
 
 REPAIR = "`tamis repair`"
 READ, AGAIN = f"{REPAIR} reads the raw files again", f"{REPAIR} computes it again"
@@ -56,22 +56,16 @@ class Damage:
 def verify(lake: Lake) -> Iterator[Damage]:
     """Yield what is damaged or missing, as it is found, each file once."""
     named = set[str]()  # what a damaged manifest says is not looked at
-    for look in (_published, _artefacts, _missing, _absent, _counted):
-        for damage in look(lake, named):
+    noted = Noted(lake)
+    looks = (
+        _named(lake, noted.published()), _artefacts(lake, named), _missing(lake, named), _named(lake, noted.absent()),
+        _named(lake, counts(lake, named)),
+    )  # fmt: skip
+    for look in looks:
+        for damage in look:
             if damage.file not in named:
                 named.add(damage.file)
                 yield damage
-
-
-def files_of(lake: Lake) -> Listing:
-    """Look at all that a lake holds but its marker, journals and scratch."""
-    return held(lake, {"mixtures", lake.catalog.name})
-
-
-def not_covered(lake: Lake) -> list[str]:
-    """Return the files whose digest nobody noted: an older tamis published them, or they lie in a store."""
-    sums = read_sums(lake.root) if is_local(lake.root) else Sums()
-    return [name for name in files_of(lake).files if not sums.published(name)]
 
 
 def repair_of(lake: Lake, path: Path) -> str:
@@ -84,34 +78,6 @@ def repair_of(lake: Lake, path: Path) -> str:
 def is_told_once(name: str) -> bool:
     """Say whether a file tells of a run what nothing else does."""
     return name.startswith("runs/") and (name.endswith(("/run.json", "/log.jsonl")) or "/inputs/" in name)
-
-
-def _published(lake: Lake, named: Set[str]) -> Iterator[Damage]:
-    """Yield what is not what was noted of it."""
-    if not is_local(lake.root):
-        return
-    sums, there = read_sums(lake.root), files_of(lake)
-    for journal, lines in sums.damaged.items():
-        said = ", ".join(str(line) for line in lines[:5]) + (", …" if len(lines) > 5 else "")
-        yield Damage(str(lake.root / journal), f"line {said} is damaged", _REPAIRS[FOLDER])
-    for name in sorted(there.files):
-        path = lake.root / name
-        if found := sums.published(name):
-            yield from _guarded(path, repair_of(lake, path), partial(_noted, path, found, repair_of(lake, path)))
-
-
-def _noted(path: Path, found: list[Sum], repair: str) -> Iterator[Damage]:
-    if not is_whole(path, found):
-        yield Damage(str(path), "does not have the digest that was noted of it", repair)
-
-
-def _absent(lake: Lake, named: Set[str]) -> Iterator[Damage]:
-    """Yield what was published and is not there, although nobody removed it on purpose."""
-    if not is_local(lake.root):
-        return
-    there = files_of(lake).files
-    for name in sorted(name for name in read_sums(lake.root).expected() if name not in there):
-        yield Damage(str(lake.root / name), "is missing", repair_of(lake, lake.root / name))
 
 
 def _artefacts(lake: Lake, named: Set[str]) -> Iterator[Damage]:
@@ -153,8 +119,9 @@ def _missing(lake: Lake, named: Set[str]) -> Iterator[Damage]:
                 yield Damage(str(lake.root / name), problem, repair_of(lake, lake.root / name))
 
 
-def _counted(lake: Lake, named: Set[str]) -> Iterator[Damage]:
-    for path, problem in counts(lake, named):
+def _named(lake: Lake, found: Iterable[tuple[Path, str]]) -> Iterator[Damage]:
+    """Say of each file what repairs it."""
+    for path, problem in found:
         yield Damage(str(path), problem, repair_of(lake, path))
 
 

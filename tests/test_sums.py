@@ -139,3 +139,23 @@ def test_a_full_disk_does_not_keep_files_from_being_removed(lake, monkeypatch):
 def test_what_lies_elsewhere_is_not_noted(lake, tmp_path):
     lake.publish_bytes(tmp_path / "elsewhere.json", b"x")
     assert all("elsewhere" not in name for name in read_sums(lake.root).files)
+
+
+def test_what_a_run_replaces_publishes_and_removes_meanwhile_is_no_damage(lake, monkeypatch):
+    """Each happens when verify has read the journals: it looks again before it calls anything damaged."""
+    read = []
+
+    def then_a_run(root):
+        found = read_sums(root)
+        if not read:
+            read.append(1)
+            lake.publish_bytes(lake.root / "plans" / "0.json", b"7")
+            lake.publish_bytes(lake.root / "plans" / "new.json", b"8")
+            take_back(lake.root / "plans" / "1.json")
+        return found
+
+    monkeypatch.setattr("tamis.storage.verify_sums.read_sums", then_a_run)
+    assert list(verify(lake)) == [] and read
+    (lake.root / "plans" / "2.json").write_bytes(b"by hand")
+    (lake.root / "plans" / "new.json").unlink()
+    assert [Path(damage.file).name for damage in verify(lake)] == ["2.json", "new.json"]
