@@ -57,6 +57,8 @@ def _show(lake: Lake, found: Any, *, dry_run: bool) -> None:
     print_line(f"{len(found.damaged):,} files are damaged or missing")
     print_line(f"{len(found.corrected):,} {would}put right, of each of which one bit had flipped")
     print_line(f"{len(found.removed):,} {would}removed; {len(found.runs):,} runs {would}done again")
+    if found.put_back:
+        print_line(f"{len(found.put_back):,} put back as they were: nothing could make them again")
     for problem in found.problems:
         print_line(f"{'cannot be' if dry_run else 'not'} mended: {problem}")
     for one in found.damaged if dry_run else found.left:

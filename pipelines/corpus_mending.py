@@ -1,11 +1,13 @@
 """The shards, packs, snapshots and quarantine of a corpus, read again from raw files that are what they were.
 
-Shards are not removed first: what is read is published over what is damaged. A raw file that changed or is gone cannot
-give its shards again, and that is said.
+Damaged shards lie where they were: what is read is published over them. Damaged manifests would mislead, so they have
+been set aside. A raw file that changed or is gone cannot give its shards again, and that is said; what the others of
+its snapshot gave is mended all the same.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from ..storage.errors import LakeError, TamisError
@@ -33,11 +35,12 @@ def mend_corpus(
     wanted = {key for run in runs for name, key in snapshots_of(asdict(run)) if name == corpus}
     wanted |= {path.parent.name for path in (lake.corpus(corpus) / "snapshots").glob("*/manifest.json")}
     newest = mending.newest(runs)
+    failed: dict[str, list[str]] = {}
     for key in sorted(wanted | ({newest} if newest else set())):
-        try:
-            mending.snapshot(key)
-        except (TamisError, OSError) as error:
-            yield f"snapshot {key} of {corpus}: {error}"
+        for problem in mending.snapshot(key):
+            failed.setdefault(problem, []).append(key)
+    for problem, keys in failed.items():
+        yield f"snapshot {', '.join(keys)} of {corpus}: {problem}"
     pointer = lake.corpus(corpus) / "newest.json"
     if newest and (mending.is_lost(pointer) or mending.moved):
         lake.publish_json(pointer, {"snapshot": newest})
@@ -58,25 +61,12 @@ class _Corpus:
 
     def __init__(self, lake: Lake, corpus: str, entries: dict[str, tuple[Files, Any]], damaged: frozenset[str]) -> None:
         self._lake, self._corpus, self._entries, self._damaged = lake, corpus, entries, damaged
-        for name in sorted(damaged) if self._has_raw_files() else ():  # a damaged manifest would mislead
-            path = lake.root / name
-            if name.endswith(".json") and name.startswith(f"corpora/{corpus}/"):
-                path.unlink(missing_ok=True)
         self._packs = {
-            path.stem: found
-            for path, found in readable_jsons(sorted((lake.corpus(corpus) / "packs").glob("*.json")))
-            if not self.is_lost(path)
+            path.stem: found for path, found in readable_jsons(sorted((lake.corpus(corpus) / "packs").glob("*.json")))
         }
         self._read: set[str] = set()
         self.moved = False
         """Whether a snapshot was committed, so that the newest is another."""
-
-    def _has_raw_files(self) -> bool:
-        """Say whether there is something that its files are read from."""
-        try:
-            return any([list_inputs(entry.files, root) for entry, root in self._entries.values()])
-        except TamisError:
-            return False
 
     def is_lost(self, path: Any) -> bool:
         """Say whether a file is not there, or not what was published."""
@@ -90,22 +80,35 @@ class _Corpus:
         seen = [key for run in runs for name, key in snapshots_of(asdict(run)) if name == self._corpus]
         return seen[-1] if seen else None
 
-    def snapshot(self, key: str) -> None:
-        """Bring back a snapshot and all that it refers to. Raises LakeError and InputError."""
+    def snapshot(self, key: str) -> Iterator[str]:
+        """Bring back a snapshot and all that it refers to; yield what cannot be, once for each cause."""
         folder = self._lake.snapshot(self._corpus, key)
         manifest = folder / "manifest.json"
         found = None if self.is_lost(manifest) else next((f for _, f in readable_jsons([manifest])), None)
         if found is None:
-            self._commit_present(key)
+            yield from self._tried(lambda: self._commit_present(key))
             return
         files = {f["name"]: FileRecord(**f) for f in found["files"]}
+        problems: list[str] = []
         for pack in sorted(set(found["packs"].values())):
-            names = [name for name, of in found["packs"].items() if of == pack]
-            self._pack(pack, found["reader"], [files[name] for name in names])
-        if self.is_lost(folder / "excluded.parquet"):
-            packs = {p.key: p for p in load_packs(self._lake, self._corpus, found["reader"])}
-            pairs = [(files[name], packs[pack]) for name, pack in found["packs"].items()]
-            self._commit(key, pairs, self._options(found["reader"]))
+            of_it = [files[name] for name, of in found["packs"].items() if of == pack]
+            problems += self._tried(partial(self._pack, pack, found["reader"], of_it))
+        if not problems and self.is_lost(folder / "excluded.parquet"):
+            problems += self._tried(lambda: self._commit_again(key, found, files))
+        yield from dict.fromkeys(problems)
+
+    def _tried(self, mend: Callable[[], object]) -> list[str]:
+        """Do one thing; return why it could not be done, if so."""
+        try:
+            mend()
+        except (TamisError, OSError) as error:
+            return [str(error)]
+        return []
+
+    def _commit_again(self, key: str, found: Any, files: Mapping[str, FileRecord]) -> None:
+        packs = {p.key: p for p in load_packs(self._lake, self._corpus, found["reader"])}
+        pairs = [(files[name], packs[pack]) for name, pack in found["packs"].items()]
+        self._commit(key, pairs, self._options(found["reader"]))
 
     def _pack(self, key: str, reader: str, files: list[FileRecord]) -> None:
         """Read the files of a pack again where anything of it is lost."""

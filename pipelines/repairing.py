@@ -1,43 +1,39 @@
 """`tamis repair`: what `tamis verify` names is put right, the way that costs least.
 
 First the bits: a file of which one bit flipped is put right as it was, whatever it is, because its digest proves it.
-What is damaged otherwise is removed, and made again by whoever made it: corpora from the raw files, everything else by
-the finished runs that refer to it, each over its own snapshots with the configuration that it noted. The steps of a
-repair can be repeated, so a killed one goes on. Nobody cleans and no run begins meanwhile.
+What is damaged otherwise is set aside, and made again by whoever made it: corpora from the raw files, everything else
+by the finished runs that refer to it, each over its own snapshots with the configuration that it noted. What nobody
+could make again is put back as it was. The steps of a repair can be repeated, so a killed one goes on. Nobody cleans
+and no run begins meanwhile.
 """
 
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..storage.catalog import build_catalog
 from ..storage.correcting import correct, correctable
 from ..storage.errors import LakeError, TamisError
 from ..storage.lake import Lake
-from ..storage.places import is_local
-from ..storage.publish import MARKER
-from ..storage.references import References
+from ..storage.places import is_local, remove_files
 from ..storage.sums import FOLDER, gather, note_gone, read_sums
 from ..storage.sweeping import clock, held, lease
 from ..storage.verify import Damage, is_told_once, verify
 from ..storage.verify_sums import files_of
 from .cleaning import records_of, where_runs
 from .corpus_mending import entries_of, mend_corpus
+from .damage import OF_THE_RAW, ON_DEMAND, concerned, exported_of, is_config, to_remove
 from .ingesting import target_corpus
 from .loading import Loaded, resolved_config
-from .mending import can_be_repeated, is_made_by, mend_pages, mend_run, root_of
-from .pool_summaries import KEPT, SAMPLE, SUMMARY
+from .mending import is_made_by, mend_pages, mend_run, root_of
 from .progress import Reporter
 from .runs import RunRecord, load_runs
+from .setting_aside import Aside, put_back_left
 
 LONG = 600.0
 """Seconds of a training that is not done again without being told to."""
-_OF_THE_RAW = ("corpora/", "quarantine/")
-_ON_DEMAND = ("plans/", "proxies/", "training/")
-"""What nothing refers to: it is made again when somebody asks."""
-_BESIDE_A_STATE = (KEPT, SAMPLE, SUMMARY)
 
 
 @dataclass
@@ -49,6 +45,8 @@ class Repair:
     """Of which one bit was put right."""
     removed: list[str] = field(default_factory=list)
     """What was damaged otherwise, and what is made of it."""
+    put_back: list[str] = field(default_factory=list)
+    """What was damaged otherwise and stays as it was, because nothing could make it again."""
     runs: list[str] = field(default_factory=list)
     """Done again."""
     problems: list[str] = field(default_factory=list)
@@ -68,9 +66,9 @@ def look(lake: Lake, loaded: Loaded | None = None) -> Repair:
     found.corrected += correctable(lake, names) if is_local(lake.root) else ()
     rest = [name for name in names if name not in found.corrected and not name.startswith(FOLDER)]
     runs = load_runs(lake)
-    exported = _exported(runs, rest)
-    found.removed = _to_remove(lake, [name for name in rest if name not in exported])
-    for run in _concerned(lake, runs, rest):
+    exported = exported_of(runs, rest)
+    found.removed = to_remove(lake, [name for name in rest if name not in exported])
+    for run in concerned(lake, runs, rest):
         try:
             root_of(lake, loaded, run)
         except TamisError as error:
@@ -91,6 +89,7 @@ def repair(lake: Lake, loaded: Loaded | None = None, *, yes: bool = False, repor
         if running := [run.run for run in records_of(lake, held(lake), clock(lake)) if run.status == "running"]:
             where = where_runs(lake, running[0])
             raise LakeError(f"run {running[0]} goes on{where}; nothing was repaired. Repair again afterwards.")
+        put_back_left(lake)
         found = Repair(list(verify(lake)))
         if is_local(lake.root):
             found.corrected += correct(lake, _names(lake, found.damaged))
@@ -127,68 +126,6 @@ def _names(lake: Lake, damaged: Collection[Damage]) -> list[str]:
             d.file.removeprefix(f"{lake.root}/") for d in damaged]  # fmt: skip
 
 
-def _to_remove(lake: Lake, names: Collection[str]) -> list[str]:
-    """Return the files that go: the damaged ones, and first the manifests that say that these are there."""
-    first: list[str] = []
-    for name in names:
-        folder, _, file = name.rpartition("/")
-        top, key = name.split("/")[0], "/".join(name.split("/")[1:2])
-        first += {
-            "selections": [f"selections/{key}/manifest.json"],
-            "rounds": [f"selections/{key}/manifest.json"],
-            "clusters": [] if file.endswith(".png") else [f"{folder}/clusters.json"],
-            "states": [f"{folder}/state.safetensors"] if file in _BESIDE_A_STATE else [],
-            "models": [f"models/{key}/training.json"], "draws": [f"draws/{key}/manifest.json"],
-            "mixtures": [f"{folder}/manifest.json"],
-        }.get(top, [])  # fmt: skip
-    gone = [name for name in names if not name.startswith(_OF_THE_RAW)]
-    every = dict.fromkeys([*first, *gone])
-    return [name for name in every if name != MARKER and (lake.root / name).is_file()]
-
-
-def _concerned(lake: Lake, runs: Collection[RunRecord], names: Collection[str]) -> list[RunRecord]:
-    """Return the finished runs that made or used any of these files, or may have, oldest first."""
-    names = [n for n in names if not n.startswith((*_ON_DEMAND, "catalog.duckdb"))]
-    paths = {_artefact(name) for name in names}
-    references = References(lake, [asdict(run) for run in runs], held(lake))
-    found = []
-    for run in filter(can_be_repeated, runs) if names else ():
-        try:
-            needed = references.whole(asdict(run))
-            lost = [f"selections/{s['selection']}" for s in run.steps] + [f"runs/{run.run}"]
-            mine = any(needed.has(path) for path in paths) or any(n.startswith(tuple(lost)) for n in names)
-        except (TamisError, KeyError, TypeError, ValueError):
-            mine = True
-        if mine or is_made_by(run, names) or any(name.startswith("runs/finished/") for name in names):
-            found.append(run)
-    return found
-
-
-def _exported(runs: Collection[RunRecord], names: Collection[str]) -> list[str]:
-    """Return the files of mixtures of no run that can be done again: those of `tamis export` and `tamis replay`."""
-    makers = list(filter(can_be_repeated, runs))
-    return [n for n in names if n.startswith("mixtures/") and not any(is_made_by(run, [n]) for run in makers)]
-
-
-def _artefact(name: str) -> str:
-    """Return the artefact that a file belongs to, as `references` names it."""
-    parts = name.split("/")
-    if parts[0] == "features":
-        return "/".join(parts[:3]) if len(parts) > 3 else "/".join(parts[:2])
-    if parts[0] == "states" and parts[2].endswith(".safetensors") and len(parts[2]) > 40:
-        return name
-    if parts[0] == "clusters":
-        return "/".join(parts[:3])
-    if "snapshots" in parts:
-        return "/".join(parts[: parts.index("snapshots") + 2])
-    return name if parts[0] in ("corpora", "quarantine") else "/".join(parts[:2])
-
-
-def _is_config(name: str) -> bool:
-    """Say whether a file is the configuration of a run, which its record has too."""
-    return name.startswith("runs/") and name.endswith("/config.yaml")
-
-
 class _Again:
     """What is damaged beyond a bit, made again."""
 
@@ -198,36 +135,50 @@ class _Again:
         self._lake, self._loaded, self._found, self._yes, self._reporter = lake, loaded, found, yes, reporter
         self._runs = load_runs(lake)
         self._names = self._without_long(names)
-        self._concerned = _concerned(lake, self._runs, self._names)
+        self._concerned = concerned(lake, self._runs, self._names)
 
     def run(self) -> None:
         """Remove, read, compute, and build the catalogue."""
         lake, names = self._lake, self._names
         known = {run.run for run in self._runs}
-        unknown = [n for n in names if is_told_once(n) or (_is_config(n) and n.split("/")[1] not in known)]
-        exported = _exported(self._runs, names)
+        unknown = [n for n in names if is_told_once(n) or (is_config(n) and n.split("/")[1] not in known)]
+        exported = exported_of(self._runs, names)
         for name in [] if self._yes else unknown:
             self._problem(f"{name} tells what nothing else does; --yes removes what is left of it")
         for name in [] if self._yes else exported:
             self._problem(f"{name} was written by `tamis export` or the like: --yes removes it, export it again then")
         go = [name for name in names if self._yes or name not in (*unknown, *exported)]
         given_up = self._given_up(exported) if self._yes else []
-        self._remove(_to_remove(lake, go), [n for n in go if n.startswith(_ON_DEMAND) or n in unknown])
-        self._remove(given_up, given_up)
-        is_sound = self._corpora()
-        for run in self._concerned:
-            is_sound &= self._run(run)
-        for run in self._runs:
-            mend_pages(lake, run)
+        now = {name for name in go if name in unknown or name.startswith(ON_DEMAND)} | set(given_up)
+        self._remove(sorted(now))
+        is_sound = self._made_again(to_remove(lake, [name for name in go if name not in now]))
         try:
             build_catalog(lake)
         except TamisError as error:
-            self._problem(f"catalog.duckdb: {error}")
+            self._problem(f"{lake.catalog.name}: {error}")
             is_sound = False
         if is_local(lake.root):
             if is_sound:
                 self._forget([] if self._yes else [*unknown, *exported])
             gather(lake.root)
+
+    def _made_again(self, names: list[str]) -> bool:
+        """Make files again, or put them back; say whether all went well."""
+        found = self._found
+        with Aside(self._lake, found.put_back) as aside:
+            aside.take(names)
+            is_sound = self._corpora()
+            failed: dict[str, list[str]] = {}
+            for run in self._concerned:
+                self._run(run, failed)
+            for error, runs in failed.items():
+                self._problem(f"{', '.join(runs)}: {error}")
+            for run in self._runs:
+                mend_pages(self._lake, run)
+            if is_sound and not failed:
+                aside.give_up()
+        found.removed += [name for name in names if name not in found.put_back]
+        return is_sound and not failed
 
     def _without_long(self, names: list[str]) -> list[str]:
         """Return the names without those of models whose training took long."""
@@ -248,12 +199,12 @@ class _Again:
         there = held(self._lake, {"mixtures"})
         return sorted({*exported, *(name for folder in folders for name in there.below(folder))})
 
-    def _remove(self, names: list[str], gone: list[str]) -> None:
-        if is_local(self._lake.root) and gone:
-            note_gone(self._lake.root, gone)
-        for name in names:
-            (self._lake.root / name).unlink(missing_ok=True)
-        self._found.removed += names
+    def _remove(self, names: list[str]) -> None:
+        if is_local(self._lake.root) and names:
+            note_gone(self._lake.root, names)
+        there = [name for name in names if (self._lake.root / name).is_file()]
+        remove_files([self._lake.root / name for name in there])
+        self._found.removed += there
 
     def _corpora(self) -> bool:
         """Mend every corpus; say whether all are whole."""
@@ -266,7 +217,7 @@ class _Again:
                     self._problem(str(error))
         if self._loaded is not None:
             configs[(self._loaded.root, "")] = self._loaded.config
-        lost = [name for name in self._names if name.startswith(_OF_THE_RAW)]
+        lost = [name for name in self._names if name.startswith(OF_THE_RAW)]
         every = {name for config in configs.values() for name in config.corpora}
         every |= {target_corpus(name) for config in configs.values() for name in config.targets}
         before = len(self._found.problems)
@@ -278,16 +229,15 @@ class _Again:
                     self._problem(problem)
         return len(self._found.problems) == before
 
-    def _run(self, run: RunRecord) -> bool:
-        """Do a run again; say whether that went well."""
+    def _run(self, run: RunRecord, failed: dict[str, list[str]]) -> None:
+        """Do a run again, or note why it could not be."""
         self._reporter.say(f"run {run.run} of {run.flow} again")
         try:
             mend_run(self._lake, run, root_of(self._lake, self._loaded, run), self._reporter)
         except (TamisError, OSError, LookupError, ValueError) as error:
-            self._problem(f"run {run.run} of {run.flow}: {error}")
-            return False
-        self._found.runs.append(run.run)
-        return True
+            failed.setdefault(str(error), []).append(f"run {run.run} of {run.flow}")
+        else:
+            self._found.runs.append(run.run)
 
     def _forget(self, but: Collection[str]) -> None:
         """Note that what no run came back to is gone: parts of a feature under another name, results of no run."""

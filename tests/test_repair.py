@@ -3,6 +3,9 @@
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import every_stage
 import pytest
 import tamis
 from flipping import contents, files_of, flip, flip_all, remove_some
-from small_flow import chosen, make_case
+from small_flow import chosen, documents, make_case, write_jsonl
 from tamis.pipelines import repairing
 from tamis.pipelines.cli import main
 from tamis.pipelines.loading import load_config
@@ -170,6 +173,75 @@ def test_what_a_changed_raw_file_gave_stays_and_is_named(small, tmp_path):
     assert shard.read_bytes() == damaged and [Path(d.file) for d in done.left] == [shard]
     raw.unlink()
     assert "gone" in repair(run.lake, loaded).problems[0]
+
+
+def test_what_other_files_gave_is_mended_and_one_cause_is_said_once(small, tmp_path):
+    first, loaded = small
+    (old,) = first.lake.root.glob("corpora/web/shards/*.parquet")
+    write_jsonl(tmp_path / "raw" / "part-9.jsonl", documents(40, seed=1))
+    second = tamis.run(tmp_path / "flows.yaml", "small")
+    (new,) = set(first.lake.root.glob("corpora/web/shards/*.parquet")) - {old}
+    whole_shard = new.read_bytes()
+    for shard in (old, new):
+        shard.write_bytes(shard.read_bytes()[:-30])
+    (tmp_path / "raw" / "part-1.jsonl").unlink()
+    done = repair(first.lake, loaded)
+    snapshots = sorted(run.record.snapshot for run in (first, second))
+    assert new.read_bytes() == whole_shard and [Path(d.file) for d in done.left] == [old]
+    assert [p for p in done.problems if "part-1.jsonl" in p] == [
+        f'snapshot {", ".join(snapshots)} of web: the raw file "raw/part-1.jsonl" is gone, '
+        "and what was read of it with it"
+    ]
+
+
+def cut_all(lake, *patterns):
+    """Cut the ends of the files that match; return what is left of them, by path."""
+    cut = {path: path.read_bytes()[:-9] for pattern in patterns for path in lake.root.glob(pattern)}
+    for path, content in cut.items():
+        path.write_bytes(content)
+    return cut
+
+
+def test_what_nothing_can_make_again_is_put_back(small, tmp_path):
+    run, loaded = small
+    lake = Lake.open(run.lake.root.rename(tmp_path / "moved"))
+    before = contents(lake)
+    cut = cut_all(lake, "selections/*/*.parquet", "scores/*/*.parquet", "corpora/web/packs/*.json")
+    raw = (tmp_path / "raw").rename(tmp_path / "elsewhere")
+    done = repair(lake)  # which folder the files of the run are below is not known
+    assert done.exit_code == 3 and {Path(d.file) for d in done.left} >= set(cut)
+    assert {lake.root / name for name in done.put_back} >= set(cut) and done.removed == []
+    assert contents(lake) | cut == contents(lake) and set(contents(lake)) == set(before)
+    assert not list(lake.scratch.iterdir())
+    raw.rename(tmp_path / "raw")
+    again = repair(lake, loaded)
+    assert again.exit_code == 0 and again.put_back == [] and whole(lake)
+
+
+KILLED = """
+import os, sys
+from tamis.pipelines import repairing
+from tamis.pipelines.loading import load_config
+from tamis.storage.lake import Lake
+repairing.mend_run = lambda *_: os.kill(os.getpid(), 9)
+repairing.repair(Lake.open(sys.argv[1]), load_config(sys.argv[2]))
+"""
+
+
+def test_the_next_repair_puts_back_what_a_killed_one_had_set_aside(small, tmp_path, monkeypatch):
+    run, loaded = small
+    cut = cut_all(run.lake, "selections/*/*.parquet")
+    command = [sys.executable, "-c", KILLED, str(run.lake.root), str(tmp_path / "flows.yaml")]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert not any(path.exists() for path in cut) and not list(run.lake.root.glob("selections/*/manifest.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(repairing, "mend_run", lambda *_: (_ for _ in ()).throw(LakeError("not today")))
+        done = repair(run.lake, loaded)
+    assert done.exit_code == 3 and sorted(done.put_back) == sorted(
+        path.relative_to(run.lake.root).as_posix() for path in (*cut, *run.lake.root.glob("selections/*/manifest.json"))
+    )
+    assert {path: path.read_bytes() for path in cut} == cut
+    assert repair(run.lake, loaded).exit_code == 0 and whole(run.lake) and not list(run.lake.scratch.iterdir())
 
 
 def test_a_raw_file_that_was_only_touched_gives_its_shards_again(small, tmp_path):

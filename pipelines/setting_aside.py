@@ -1,0 +1,81 @@
+"""Damaged files out of the way of the runs that make them again, and back where none of them did.
+
+What a run finds it does not make again, so a damaged file has to go before; but who cannot make it again may still want
+what is left of it. Aside means a folder in the lake's `tmp/`. After a kill the next repair puts back what lies there.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self, cast
+
+from ..storage.lake import Lake
+from ..storage.places import is_local
+from ..storage.processes import Process
+from ..storage.publish import temporary_path
+from .damage import manifest_of
+
+_NAME = "damaged"
+
+
+class Aside:
+    """The files of one repair that are out of the way; on leaving they are put back unless they were given up.
+
+    Names are paths below the lake's root. `back` gets those that were put back.
+    """
+
+    def __init__(self, lake: Lake, back: list[str]) -> None:
+        self._lake, self._back = lake, back
+        self._folder = temporary_path(lake.scratch, _NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._back += _put_back(self._lake, self._folder)
+
+    def take(self, names: Iterable[str]) -> None:
+        """Move files away, in this order: a manifest goes before what it says is there."""
+        for name in names:
+            _move(self._lake.root / name, self._folder / name)
+
+    def give_up(self) -> None:
+        """Remove all that lies aside: what can be had again is there again."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def put_back_left(lake: Lake) -> list[str]:
+    """Put back what repairs that were killed had set aside; return the names."""
+    there = sorted(lake.scratch.glob(f"*~*~{_NAME}")) if lake.scratch.exists() else []
+    owners = [(folder, Process.named(folder.name)) for folder in there]
+    return [name for folder, owner in owners if owner and owner.runs() is False for name in _put_back(lake, folder)]
+
+
+def _put_back(lake: Lake, folder: Path) -> list[str]:
+    """Put back the files of artefacts that nobody made again; manifests last, which say that the others are there."""
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    back = list(_not_made_again(lake, names))
+    for name in sorted(back, key=lambda name: name == manifest_of(name)):
+        _move(folder / name, lake.root / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    return sorted(back)
+
+
+def _not_made_again(lake: Lake, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        manifest = manifest_of(name)
+        if not (lake.root / name).exists() and not (manifest and (lake.root / manifest).exists()):
+            yield name
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file as it is: nothing is noted of it, because it is not what was published."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_local(source) and is_local(target):
+        source.replace(target)
+    elif is_local(source):
+        cast("Any", target).put(source)
+        source.unlink()
+    else:
+        cast("Any", source).fetch(target)
+        source.unlink()
