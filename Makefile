@@ -30,10 +30,11 @@ test-minimum:
 	@NUMBA_CACHE_DIR=build/minimum/numba build/minimum/bin/python -m pytest -n auto --dist worksteal \
 	  -W ignore::DeprecationWarning $(PYTEST_ARGS)
 
-# Asks PyPI which of the tested versions have known vulnerabilities.
+# Asks PyPI which of the tested versions have known vulnerabilities. Strict: a package that PyPI cannot be asked about (a
+# mirror may have no JSON) is an error, or an audit of nothing would pass.
 audit:
 	@mkdir -p build && python3 -m venv --clear build/audit && build/audit/bin/python $(PIP) install -qq pip-audit
-	@build/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+	@build/audit/bin/pip-audit --strict -r constraints.txt --no-deps --disable-pip
 
 # Bytes are mutated for MINUTES: everything that reads what somebody else wrote. Findings go to build/fuzzed.
 MINUTES ?= 10
