@@ -34,9 +34,14 @@ def budget_of(memory: int | float) -> Budget:
 
 
 def workers_within(memory: Budget, asked: int | None, reporter: Reporter | None) -> int:
-    """Return how many threads a run has, by default one a processor, and say so where memory has room for fewer."""
+    """Return how many threads a run has, by default one a processor, and say so where memory has room for fewer.
+
+    So it does where `memory:` allows more than the machine has.
+    """
     wanted = asked or processors()
     found = memory.workers(wanted)
+    if reporter and memory.limit > (there := memory_there()):
+        reporter.say(f"memory: {memory.limit // MB:,}MB is more than the {there // MB:,}MB that there is here")
     if found < wanted and reporter:
         reporter.say(f"memory: there is room for {found} of {wanted} workers")
     if memory.is_tight(found):

@@ -11,6 +11,7 @@ from ..selectors.registry import REGISTRY as SELECTORS
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
 from ..storage.verify import verify
+from ..storage.verify_sums import files_of
 from .describing import describe
 from .diff_printing import print_diff_in_short
 from .loading import load_config
@@ -230,5 +231,5 @@ def print_damage(lake: Lake, as_json: bool) -> int:
             print_line(one.file.removeprefix(f"{lake.root}/"))
             print_line(f"    {one.problem}; {one.repair}")
     else:
-        print_line("nothing is damaged")
+        print_line(f"nothing is damaged: {len(files_of(lake).files):,} files are what was published")
     return 1 if found else 0

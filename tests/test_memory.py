@@ -69,6 +69,9 @@ def test_memory_is_what_the_process_has_and_a_room_beside_it(tmp_path):
     assert record.memory["limit"] == has + 2 * GB
     assert 1 < record.memory["workers"] < 50
     assert f"memory: there is room for {record.memory['workers']} of 50 workers" in said
+    assert not any("there is here" in line for line in said)
+    tamis.run(config, "small", overrides=["memory=9999TB"], reporter=reporter)
+    assert said.count(f"memory: {9999 << 20:,}MB is more than the {memory_there() // MB:,}MB that there is here") == 1
     peaks = [stage.peak_rss for stage in record.stages]
     assert peaks == sorted(peaks) and peaks[0] > 0
 
