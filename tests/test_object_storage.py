@@ -17,6 +17,8 @@ from small_flow import CODE, STEPS, chosen, documents, make_case, stages, write_
 from small_tokens import token_case
 from tamis.pipelines.cleaning import clean, survey
 from tamis.pipelines.keep_entry import Keep
+from tamis.pipelines.loading import load_config
+from tamis.pipelines.repairing import repair
 from tamis.pipelines.runs import load_runs
 from tamis.storage.catalog import connect
 from tamis.storage.claims import claim, claim_again
@@ -154,6 +156,26 @@ def test_damage_in_the_store_is_named_and_made_again(whole, resumed):
     again = tamis.run(config, "small", overrides=[f"{BUDGET}=15%"])
     assert stages(again)["score like_code"][0] == 1
     assert list(verify(resumed.lake)) == []
+
+
+def test_a_lake_on_the_store_is_repaired_or_left_as_it_was(whole, resumed):
+    root, loaded = resumed.lake.root, load_config(on_store(whole[0], str(resumed.lake.root)))
+    patterns = ("selections/*/*.parquet", "states/*/state.safetensors", "corpora/web/shards/*.parquet")
+    before = digests(resumed.lake)
+    paths = [sorted(root.glob(pattern))[0] for pattern in patterns]
+    cut = {str(path): path.read_bytes()[:-40] for path in paths}
+    for path, content in cut.items():
+        put(path, content)
+    raw = whole[0].parent / "raw"
+    raw.rename(whole[0].parent / "elsewhere")
+    done = repair(Lake.open(str(root)))  # where the raw files are is not known
+    assert done.exit_code == 3 and done.removed == [] and set(map(str, paths)) <= {d.file for d in done.left}
+    assert {str(path): path.read_bytes() for path in paths} == cut
+    assert str(paths[0].relative_to(root)) in done.put_back
+    (whole[0].parent / "elsewhere").rename(raw)
+    done = repair(Lake.open(str(root)), loaded)
+    assert done.exit_code == 0 and done.put_back == [] and list(verify(resumed.lake)) == []
+    assert digests(resumed.lake) == before
 
 
 def left(url, *, parts):
