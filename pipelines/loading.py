@@ -54,7 +54,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Loaded:
     for override in overrides or []:
         _override(tree, override)
     tree = _expanded(tree)
-    config = _validated(tree, path.name)
+    config = _validated(tree, f"{path.name} with --set" if overrides else path.name)
     resolved = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return Loaded(config, path.resolve().parent, resolved)
 

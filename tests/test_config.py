@@ -350,7 +350,7 @@ def test_overrides_hold_in_their_order_and_are_in_the_resolved_text(tmp_path):
         ("seed", "--set 'seed': expected dotted.key=value"),
         ("seed=[1", "--set seed cannot be read as YAML"),
         ("seed=!!bool maybe", "--set seed cannot be read as YAML"),
-        ("seed=many", "seed: Input should be a valid integer"),
+        ("seed=many", "flows.yaml with --set: seed: Input should be a valid integer"),
         ("seed.deep.er=1", "--set seed.deep.er: 'deep' is below a value"),
         ("seed.deep=1", "--set seed.deep: seed is no mapping"),
         ("sead=1", "sead: unknown key; did you mean 'seed'?"),
