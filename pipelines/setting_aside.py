@@ -4,6 +4,7 @@ What a run finds it does not make again, so a damaged file has to go before; but
 what is left of it. Aside means a folder in the lake's `tmp/`. After a kill the next repair puts back what lies there.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ class Aside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._back += _put_back(self._lake, self._folder)
+        self._back += _put_back(self._lake, self._folder, _files_below(self._folder))
 
     def take(self, names: Iterable[str]) -> None:
         """Move files away, in this order: a manifest goes before what it says is there."""
@@ -46,19 +47,35 @@ class Aside:
 
 def put_back_left(lake: Lake) -> list[str]:
     """Put back what repairs that were killed had set aside; return the names."""
-    there = sorted(lake.scratch.glob(f"*~*~{_NAME}")) if lake.scratch.exists() else []
-    owners = [(folder, Process.named(folder.name)) for folder in there]
-    return [name for folder, owner in owners if owner and owner.runs() is False for name in _put_back(lake, folder)]
+    back = []
+    for folder in sorted(lake.scratch.glob(f"*~*~{_NAME}")) if lake.scratch.exists() else ():
+        owner = Process.named(folder.name)
+        if owner and owner.runs() is False:
+            names = [name for name in _files_below(folder) if _leads_nowhere_else(lake, name)]
+            back += _put_back(lake, folder, names)
+    return back
 
 
-def _put_back(lake: Lake, folder: Path) -> list[str]:
+def _put_back(lake: Lake, folder: Path, names: Iterable[str]) -> list[str]:
     """Put back the files of artefacts that nobody made again; manifests last, which say that the others are there."""
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     back = list(_not_made_again(lake, names))
     for name in sorted(back, key=lambda name: name == manifest_of(name)):
         _move(folder / name, lake.root / name)
     shutil.rmtree(folder, ignore_errors=True)
     return sorted(back)
+
+
+def _leads_nowhere_else(lake: Lake, name: str) -> bool:
+    """Say whether no link in a lake, which may be somebody else's, leads a file out of it."""
+    return not is_local(lake.root) or (lake.root / name).parent.resolve().is_relative_to(lake.root)
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Return the names of the files below a folder; links are nothing that a repair put there."""
+    found = []
+    for inner, _, names in os.walk(folder) if not folder.is_symlink() else ():
+        found += [Path(inner, name) for name in names]
+    return sorted(path.relative_to(folder).as_posix() for path in found if not path.is_symlink())
 
 
 def _not_made_again(lake: Lake, names: Iterable[str]) -> Iterator[str]:
@@ -72,7 +89,7 @@ def _move(source: Path, target: Path) -> None:
     """Move a file as it is: nothing is noted of it, because it is not what was published."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_local(source) and is_local(target):
-        source.replace(target)
+        shutil.move(source, target)  # a folder of mixtures may lie on another disk
     elif is_local(source):
         cast("Any", target).put(source)
         source.unlink()

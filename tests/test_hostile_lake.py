@@ -16,6 +16,7 @@ from tamis.pipelines.comparison_page import comparison_page
 from tamis.pipelines.keep_entry import Keep
 from tamis.pipelines.repairing import repair
 from tamis.pipelines.runs import load_runs
+from tamis.pipelines.setting_aside import put_back_left
 from tamis.storage.catalog import build_catalog
 from tamis.storage.errors import LakeError
 from tamis.storage.exported_tokens import ExportedTokens
@@ -130,6 +131,25 @@ def test_links_in_scratch_space_are_removed_and_not_followed(lake, tmp_path):
     (lake.scratch / f"{HOST}~{dead}~x~link").symlink_to(tmp_path / "mine")
     remove_stale(lake.scratch)
     assert (tmp_path / "mine" / "kept").exists() and not any(lake.scratch.glob("*~link"))
+
+
+def test_what_seems_set_aside_reaches_nothing_outside_the_lake(lake, tmp_path):
+    """A lake from somebody else, in whose scratch space lies what a killed repair might have left."""
+    mine = tmp_path / "mine"
+    (mine / "plans").mkdir(parents=True)
+    (mine / "plans" / "kept").write_text("x")
+    dead = 2**22 + 1
+    (lake.scratch / f"{HOST}~{dead}~x~damaged").symlink_to(mine)
+    aside = lake.scratch / f"{HOST}~{dead}~y~damaged"
+    (aside / "plans" / "out").mkdir(parents=True)
+    (aside / "plans" / "out" / "planted").write_text("y")
+    (aside / "plans" / "link").symlink_to(mine / "plans" / "kept")
+    (aside / "plans" / "back").write_text("z")
+    (lake.root / "plans").mkdir(exist_ok=True)
+    (lake.root / "plans" / "out").symlink_to(mine)
+    assert put_back_left(lake) == ["plans/back"]
+    assert [path.name for path in mine.rglob("*")] == ["plans", "kept"] and not aside.exists()
+    assert sorted(path.name for path in (lake.root / "plans").iterdir()) == ["back", "out"]
 
 
 @pytest.mark.parametrize("kind", ["runs", "selections", "plans"])
