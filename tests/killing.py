@@ -51,8 +51,9 @@ class Warm:
     def run(self, lake, *, workers=2, seconds=None, publish=None, side=AFTER, new=False, engine=()):
         """Run the case in a lake; kill it after so many seconds, or before or after it publishes for the n-th time.
 
-        With `new` only artefacts that were not there are counted. Return what came of it: `killed` and the stage that
-        had ended last, or `wrong`: all that is wrong with the lake. `seconds` are those of the run.
+        With `new` only artefacts that were not there are counted, and no journals, whose names are new each time.
+        Return what came of it: `killed` and the stage that had ended last, or `wrong`: all that is wrong with the lake.
+        `seconds` are those of the run.
         """
         asked = {"lake": lake, "workers": workers, "publish": publish, "side": side, "new": new}
         return self._ask({"seconds": seconds, **asked, "engine": list(engine)})
@@ -121,7 +122,7 @@ def counting_publishes(last=None, side=AFTER, new=False):
 
     def counted(self, target):
         nonlocal count
-        count += not new or not (target.exists() or "runs" in target.parts)
+        count += not new or not (target.exists() or {"runs", "sums"} & set(target.parts))
         if count == last and side == BEFORE:
             os.kill(os.getpid(), signal.SIGKILL)
         done = replace(self, target)

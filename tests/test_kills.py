@@ -128,6 +128,7 @@ def test_killed_after_every_new_file(warm):
         found = warm.run("file-by-file", workers=1 + files % 3, publish=1, new=True)
         if not found["killed"]:
             break
+        assert files < 1_000, "each has one file more"
         if files % 20 == 0:
             assert list(verify(Lake.open(warm.folder / "file-by-file"))) == []
     told("kills after one new file", {"kills": files, "seconds": clock() - begin})
