@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -79,17 +81,19 @@ def temporary_server() -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    from prefect.server.api.server import SubprocessASGIServer  # seconds, and a served flow has a server
+    from prefect.server.api import server as of_prefect  # seconds, and a served flow has a server
 
-    with ExitStack() as watched:
+    with ExitStack() as started:
 
-        class Watched(SubprocessASGIServer):
+        def begin(args: list[str], **options: Any) -> Any:
+            return started.enter_context(ended_with_us(args, **options))
+
+        class Watched(of_prefect.SubprocessASGIServer):
             """Ends with us from its first moment: it starts for seconds, in which we may be killed."""
 
             def _run_uvicorn_command(self) -> Any:
-                process = super()._run_uvicorn_command()
-                watched.enter_context(ended_with_us(process.pid))
-                return process
+                with patch.object(of_prefect, "subprocess", SimpleNamespace(Popen=begin)):
+                    return super()._run_uvicorn_command()
 
         server = Watched()
         try:

@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 import httpx
 
@@ -39,8 +39,7 @@ def own_server(log: IO[bytes]) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, **QUIET, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
     # A session of its own: Ctrl-C in a terminal reaches all processes of ours, and it is needed to the very end.
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    with ended_with_us(server.pid):
+    with ended_with_us(command, env=environment, stdout=log, stderr=log, start_new_session=True) as server:
         try:
             _wait(server, address, log.name)
             yield address
@@ -53,18 +52,24 @@ def own_server(log: IO[bytes]) -> Iterator[str]:
                 server.wait()
 
 
-@contextmanager
-def ended_with_us(pid: int) -> Iterator[None]:
-    """End a process when this one ends, even by `kill -9`.
+_GUARD = 'exec 3<&0 < /dev/null; (read -r _ <&3 || kill $$ 2> /dev/null) & exec "$@" 3<&-'
+"""Becomes the command; a shell beside it waits for a line, and where the pipe ends without one it ends the command."""
 
-    A shell waits for the end of a pipe, which the end of this process closes, and ends the other one then.
+
+@contextmanager
+def ended_with_us(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that ends when this one does, even by `kill -9`, and even while it starts.
+
+    On leaving it has ended, or nobody waits for its end any more.
     """
-    command = ["sh", "-c", 'cat > /dev/null; kill "$0" 2> /dev/null', str(pid)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
-        try:
-            yield
-        finally:
-            watcher.kill()
+    process = subprocess.Popen(["sh", "-c", _GUARD, "sh", *command], stdin=subprocess.PIPE, **options)
+    assert process.stdin is not None  # it is a pipe
+    try:
+        yield process
+    finally:
+        with suppress(OSError):  # nobody waits any more
+            process.stdin.write(b"\n")
+            process.stdin.close()
 
 
 def check_server(url: str) -> None:

