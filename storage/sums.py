@@ -177,15 +177,19 @@ def gather(root: Path) -> None:
     """Make one journal of all, without damaged lines and what is said of files that were removed on purpose.
 
     What is missing is missed on. A process that lives begins another journal, because its own gets another name before
-    it is read, and is read when nobody writes into it.
+    it is read, and is read when nobody writes into it. Who is killed leaves some of the journals that went into the new
+    one: that a file was removed on purpose is forgotten with the last journal that knows of the file, not before.
     """
     taken = [path.rename(path.with_name(f"gathered-{_name()}")) for path in journals(root)]
     sums: dict[str, list[Sum]] = defaultdict(list)
+    knowing: dict[str, set[Path]] = defaultdict(set)
     for path in taken:
         for name, one in filter(None, map(_parsed, _lines(_read_alone(path)))):
+            knowing[name].add(path)
             if one not in sums[name]:
                 sums[name].append(one)
-    content = b"".join(_line(name, one) for name in sorted(sums) for one in _present(root, name, sums[name]))
+    kept = {name: _present(root, name, found, len(knowing[name]) == 1) for name, found in sums.items()}
+    content = b"".join(_line(name, one) for name in sorted(kept) for one in kept[name])
     if content:
         temporary = root / FOLDER / f"{_name()}~"
         with temporary.open("wb") as file:
@@ -226,10 +230,15 @@ def _read_alone(path: Path) -> bytes:
         return file.read()
 
 
-def _present(root: Path, name: str, found: list[Sum]) -> list[Sum]:
-    """Return of several sums of a path that of what is there now, all where it is none of them, none of what went."""
+def _present(root: Path, name: str, found: list[Sum], is_known_once: bool) -> list[Sum]:
+    """Return of several sums of a path that of what is there now, all where it is none of them, none of what went.
+
+    Of what went it is said once more that it did where several journals know of it.
+    """
     path = root / name
     if not path.exists():
+        if GONE in found and not is_known_once:
+            return [GONE]
         return [] if GONE in found or name.startswith(PASSING) else found
     found = [one for one in found if one != GONE]
     if len(found) < 2 or path.name == GROWS:

@@ -72,6 +72,38 @@ def test_gathering_keeps_what_is_there(lake):
     assert len(journals(lake.root)) == 2 and sum_of(path) in read_sums(lake.root).files["plans/0.json"]
 
 
+@pytest.mark.parametrize("killed_at", [1, 2])
+@pytest.mark.parametrize("last", [0, 1])
+def test_who_is_killed_as_journals_are_gathered_makes_nothing_missing(lake, monkeypatch, killed_at, last):
+    """One journal says of a file that it is there, one that it went; either may be the one that is left."""
+    (published,) = journals(lake.root)
+    kept = published.with_name("a-published.txt" if last else "b-published.txt")
+    published.rename(kept)
+    gone = lake.root / "plans" / "1.json"
+    note_gone(lake.root, ["plans/1.json"])
+    gone.unlink()
+    assert len(journals(lake.root)) == 2 and list(verify(lake)) == []
+    unlink, count = Path.unlink, 0
+
+    def killed(self, missing_ok=False):
+        nonlocal count
+        count += 1
+        if count == killed_at:
+            raise KeyboardInterrupt
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            gather(lake.root)
+    assert len(journals(lake.root)) == 4 - killed_at
+    assert list(verify(lake)) == []
+    for _ in range(2):
+        gather(lake.root)
+        assert list(verify(lake)) == []
+    assert "plans/1.json" not in read_sums(lake.root).files and len(journals(lake.root)) == 1
+
+
 def test_gathering_forgets_nothing_that_is_missing(lake):
     (lake.root / "plans" / "1.json").unlink()
     gather(lake.root)
