@@ -231,5 +231,5 @@ def print_damage(lake: Lake, as_json: bool) -> int:
             print_line(one.file.removeprefix(f"{lake.root}/"))
             print_line(f"    {one.problem}; {one.repair}")
     else:
-        print_line(f"nothing is damaged: {len(files_of(lake).files):,} files are what was published")
+        print_line(f"nothing is damaged in {len(files_of(lake).files):,} files")
     return 1 if found else 0

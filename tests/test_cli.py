@@ -143,7 +143,7 @@ def test_a_budget_that_cannot_be_met_ends_with_3(call):
 def test_verify_and_catalog_rebuild(call, tmp_path):
     call("run", "small", "--no-prefect")
     code, out = call("verify")[:2]
-    n_files = int(out.removeprefix("nothing is damaged: ").removesuffix(" files are what was published\n"))
+    n_files = int(out.removeprefix("nothing is damaged in ").removesuffix(" files\n"))
     assert code == 0 and n_files > 20
     (tmp_path / "lake" / "catalog.duckdb").unlink()
     code, _, err = call("sql", "from runs")
