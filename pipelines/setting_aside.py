@@ -10,13 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, cast
 
-from ..storage.lake import Lake
+from ..storage.lake import SET_ASIDE, Lake, stale
 from ..storage.places import is_local
-from ..storage.processes import Process
 from ..storage.publish import temporary_path
 from .damage import manifest_of
-
-_NAME = "damaged"
 
 
 class Aside:
@@ -27,7 +24,7 @@ class Aside:
 
     def __init__(self, lake: Lake, back: list[str]) -> None:
         self._lake, self._back = lake, back
-        self._folder = temporary_path(lake.scratch, _NAME)
+        self._folder = temporary_path(lake.scratch, SET_ASIDE)
 
     def __enter__(self) -> Self:
         return self
@@ -48,9 +45,8 @@ class Aside:
 def put_back_left(lake: Lake) -> list[str]:
     """Put back what repairs that were killed had set aside; return the names."""
     back = []
-    for folder in sorted(lake.scratch.glob(f"*~*~{_NAME}")) if lake.scratch.exists() else ():
-        owner = Process.named(folder.name)
-        if owner and owner.runs() is False:
+    for folder in stale(lake.scratch):
+        if folder.name.endswith(f"~{SET_ASIDE}"):
             names = [name for name in _files_below(folder) if _leads_nowhere_else(lake, name)]
             back += _put_back(lake, folder, names)
     return back

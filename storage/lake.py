@@ -22,8 +22,16 @@ from .publish import MARKER, publish_bytes, publish_json, publish_link, publish_
 from .published import open_parquet, read_json, read_jsons, read_table, readable_jsons, whole
 
 __all__ = [
-    "Lake", "open_parquet", "read_json", "read_jsons", "read_table", "readable_jsons", "remove_stale",
-    "scratch_folder", "whole",
+    "Lake",
+    "open_parquet",
+    "read_json",
+    "read_jsons",
+    "read_table",
+    "readable_jsons",
+    "remove_stale",
+    "scratch_folder",
+    "stale",
+    "whole",
 ]  # fmt: skip
 
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -32,6 +40,8 @@ USES = ("features", "states", "scores", "models", "draws")
 """The kinds of artefacts that a run notes as it comes to them: no record names them all."""
 LOG = "log.jsonl"
 """Of a run: who writes it holds it as long as the run goes on."""
+SET_ASIDE = "damaged"
+"""What the folder in `tmp/` is called where a repair keeps damaged files until it has made them again."""
 CLUSTER_TABLES = "v1"
 """Raised when the tables or maps of clusters change: they are made again, and the catalogue looks at the new ones."""
 
@@ -215,11 +225,18 @@ def scratch_folder(lake: Lake, name: str) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of processes that are known to be gone."""
-    for leftover in folder.glob("*~*~*") if folder.exists() else []:
+    """Remove temporary files of processes that are known to be gone, but not what repairs had set aside."""
+    for leftover in stale(folder):
+        if leftover.is_symlink() or not leftover.name.endswith(f"~{SET_ASIDE}"):
+            _remove(leftover)
+
+
+def stale(folder: Path) -> Iterator[Path]:
+    """Yield the temporary files and folders of processes that are known to be gone."""
+    for leftover in sorted(folder.glob("*~*~*")) if folder.exists() else ():
         owner = Process.named(leftover.name)
         if owner and owner.runs() is False:
-            _remove(leftover)
+            yield leftover
 
 
 def _check_empty(lake: Lake) -> None:

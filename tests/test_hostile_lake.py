@@ -20,7 +20,7 @@ from tamis.pipelines.setting_aside import put_back_left
 from tamis.storage.catalog import build_catalog
 from tamis.storage.errors import LakeError
 from tamis.storage.exported_tokens import ExportedTokens
-from tamis.storage.lake import Lake, remove_stale
+from tamis.storage.lake import SET_ASIDE, Lake, remove_stale
 from tamis.storage.manifest_shapes import Below, Key
 from tamis.storage.markdown import markdown_table, plain
 from tamis.storage.processes import HOST
@@ -128,9 +128,10 @@ def test_links_in_scratch_space_are_removed_and_not_followed(lake, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "kept").write_text("x")
     dead = 2**22 + 1  # above the largest number of a process
-    (lake.scratch / f"{HOST}~{dead}~x~link").symlink_to(tmp_path / "mine")
+    for name in ("link", SET_ASIDE):
+        (lake.scratch / f"{HOST}~{dead}~x~{name}").symlink_to(tmp_path / "mine")
     remove_stale(lake.scratch)
-    assert (tmp_path / "mine" / "kept").exists() and not any(lake.scratch.glob("*~link"))
+    assert (tmp_path / "mine" / "kept").exists() and not any(path.is_symlink() for path in lake.scratch.iterdir())
 
 
 def test_what_seems_set_aside_reaches_nothing_outside_the_lake(lake, tmp_path):
@@ -139,8 +140,8 @@ def test_what_seems_set_aside_reaches_nothing_outside_the_lake(lake, tmp_path):
     (mine / "plans").mkdir(parents=True)
     (mine / "plans" / "kept").write_text("x")
     dead = 2**22 + 1
-    (lake.scratch / f"{HOST}~{dead}~x~damaged").symlink_to(mine)
-    aside = lake.scratch / f"{HOST}~{dead}~y~damaged"
+    (lake.scratch / f"{HOST}~{dead}~x~{SET_ASIDE}").symlink_to(mine)
+    aside = lake.scratch / f"{HOST}~{dead}~y~{SET_ASIDE}"
     (aside / "plans" / "out").mkdir(parents=True)
     (aside / "plans" / "out" / "planted").write_text("y")
     (aside / "plans" / "link").symlink_to(mine / "plans" / "kept")

@@ -234,6 +234,7 @@ def test_the_next_repair_puts_back_what_a_killed_one_had_set_aside(small, tmp_pa
     command = [sys.executable, "-c", KILLED, str(run.lake.root), str(tmp_path / "flows.yaml")]
     assert subprocess.run(command).returncode == -signal.SIGKILL
     assert not any(path.exists() for path in cut) and not list(run.lake.root.glob("selections/*/manifest.json"))
+    run.lake.sweep_scratch()
     with monkeypatch.context() as patch:
         patch.setattr(repairing, "mend_run", lambda *_: (_ for _ in ()).throw(LakeError("not today")))
         done = repair(run.lake, loaded)
