@@ -8,7 +8,7 @@ import typer
 
 from ..storage.errors import ConfigError
 from ..storage.lake import Lake
-from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, configured
 
 
 def clean_command(
@@ -29,15 +29,11 @@ def clean_command(
     from .cleaning import clean, survey
     from .keep_entry import Keep
 
-    keep = Keep()
-    if lake is None or config.exists():
-        from .loading import load_config
-
-        loaded = load_config(config)
-        lake, keep = lake or loaded.lake, loaded.config.keep
+    loaded, root = configured(config, lake)
+    keep = loaded.config.keep if loaded is not None else Keep()
     given: dict[str, Any] = {} if keep_runs is None else {"runs": keep_runs}
     keep = keep.model_copy(update=given if older_than is None else {**given, "days": _days(older_than)})
-    home = Lake.open(lake)
+    home = Lake.open(root)
     found = survey(home, keep)
     if not as_json:
         _show(found, removed=False)

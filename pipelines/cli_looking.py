@@ -183,10 +183,10 @@ def _wanted(reasons: bool | None, run: str | None) -> Literal["none", "quick", "
     return "all" if reasons else "none"
 
 
-def open_lake(lake: Path | None, config: Path) -> Lake:
+def open_lake(lake: str | None, config: Path) -> Lake:
     """Open the lake that an option names, or that of the configuration."""
-    if lake is None:
-        from .loading import load_config
+    if lake is not None:
+        return Lake.open(lake)
+    from .loading import load_config
 
-        lake = load_config(config).lake
-    return Lake.open(lake)
+    return Lake.open(load_config(config).lake)

@@ -7,7 +7,7 @@ import typer
 
 from ..storage.lake import Lake
 from ..storage.lake_format import repair_marker
-from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, QuietOption
+from .cli_options import DEFAULT_CONFIG, ConfigOption, JsonOption, LakeOption, QuietOption, configured
 
 
 def repair_command(
@@ -22,18 +22,15 @@ def repair_command(
     quiet: QuietOption = False,
 ) -> None:
     """Mend what `tamis verify` names: flipped bits put right, the rest read and computed again."""
-    from .loading import load_config
     from .progress import Reporter
     from .repairing import look, repair
 
-    loaded = load_config(config) if lake is None or config.exists() else None
-    place = loaded.lake if lake is None and loaded is not None else lake
-    assert place is not None  # one of them is there
+    loaded, root = configured(config, lake)
     said_by = context.get_parameter_source("config")
     is_named = said_by is not None and said_by.name == "COMMANDLINE"
-    if loaded is not None and not is_named and loaded.lake.resolve() != place.resolve():
+    if loaded is not None and not is_named and loaded.lake.resolve() != root.resolve():
         loaded = None  # it lies here and is of another lake; one that is named is of a lake that was moved
-    home = Lake(place.resolve())
+    home = Lake(root.resolve())
     if not dry_run:
         repair_marker(home.root, home.scratch)
     home = Lake.open(home.root)
