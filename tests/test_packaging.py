@@ -34,6 +34,7 @@ def test_every_requirement_is_pinned_within_its_bounds():
     assert wrong == []
 
 
+@pytest.mark.skipif("minimum" in Path(sys.prefix).name, reason="the packages here are the oldest, not the pinned ones")
 def test_all_that_the_requirements_require_is_pinned_too():
     seen, todo = set(), [(canonicalize_name(r.name), frozenset(r.extras)) for r in REQUIREMENTS]
     while todo:
