@@ -27,7 +27,7 @@ test-minimum:
 	@mkdir -p build && python3.11 -m venv --clear build/minimum && build/minimum/bin/python $(PIP) install -qq uv
 	@build/minimum/bin/python tests/minimum_versions.py > build/minimum.txt
 	@build/minimum/bin/uv pip install -q --python build/minimum/bin/python -c build/minimum.txt -e '.[dev]'
-	@NUMBA_CACHE_DIR=build/minimum/numba build/minimum/bin/python -m pytest -n auto --dist worksteal \
+	@NUMBA_CACHE_DIR=$(CURDIR)/build/minimum/numba build/minimum/bin/python -m pytest -n auto --dist worksteal \
 	  -W ignore::DeprecationWarning $(PYTEST_ARGS)
 
 # Asks PyPI which of the tested versions have known vulnerabilities. Strict: a package that PyPI cannot be asked about (a
