@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..storage.disks import disk_error
-from ..storage.errors import TamisError
+from ..storage.errors import ConfigError, TamisError
 from ..storage.memory_lack import lack_of_memory
 from . import cli_cleaning, cli_diff, cli_looking, cli_planning, cli_repairing, cli_serving, cli_working
 from .printing import complain
@@ -67,6 +67,8 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every error that tamis raises on purpose is one message and an exit code."""
     try:
+        if any("\0" in one for one in arguments or ()):  # a shell cannot pass it; Python can
+            raise ConfigError("an argument has a NUL character, which no name and no path has")
         app(arguments)
     except TamisError as raised:
         error = disk_error(raised, STDOUT) or raised

@@ -229,7 +229,10 @@ def check_shape(path: Path, value: Any) -> None:
     if shape is None and (path.name == "manifest.json" or parts[-2] == "packs"):
         shape = next((kind for (at, name), kind in _BY_FOLDER.items() if len(parts) >= -at and parts[at] == name), None)
     if shape is not None:
-        msgspec.convert(value, shape)
+        try:
+            msgspec.convert(value, shape)
+        except msgspec.ValidationError as error:  # a ValueError only since msgspec 0.21
+            raise ValueError(str(error)) from error
 
 
 def known(kind: type[Any], found: dict[str, Any]) -> dict[str, Any]:
